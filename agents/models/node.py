@@ -1,0 +1,133 @@
+"""Model servers, and the models they have."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from core.models import UUIDModel
+
+BUILTIN_MODEL = "builtin"
+
+
+def default_slots() -> int:
+    return settings.DEFAULT_NODE_SLOTS
+
+
+def canonical_model_name(name: str) -> str:
+    """Spell a model's name as nodes list it: lower case, with its tag ("TinyLlama" -> "tinyllama:latest").
+
+    Source: Ollama's model names, [host/][namespace/]model[:tag], case-insensitive, tag defaulting to latest.
+    """
+    name = name.strip().lower()
+    return name if name in ("", BUILTIN_MODEL) or ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+
+
+class Node(UUIDModel):
+    """A server that runs models, or the built-in model, which needs none.
+
+    Status follows the probes: UNKNOWN -> UP <-> DOWN. A draining node finishes what it runs and starts nothing.
+    """
+
+    class Kind(models.TextChoices):
+        OLLAMA = "ollama", "Ollama server"
+        BUILTIN = "builtin", "Built-in model"
+
+    class Status(models.TextChoices):
+        UNKNOWN = "unknown", "Not probed yet"
+        UP = "up", "Up"
+        DOWN = "down", "Down"
+
+    name = models.CharField(max_length=60, unique=True)
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.OLLAMA, editable=False)
+    url = models.URLField(
+        max_length=300, blank=True, help_text="Address of the Ollama server, such as http://127.0.0.1:11434."
+    )
+    is_draining = models.BooleanField(default=False, help_text="Finish what runs, start nothing new.")
+    slots = models.PositiveSmallIntegerField(
+        default=default_slots,
+        validators=[MinValueValidator(1), MaxValueValidator(1024)],
+        help_text="Tasks that one model of this node works on at a time. Ollama's own limit is OLLAMA_NUM_PARALLEL.",
+    )
+    connect_timeout_seconds = models.FloatField(default=5, validators=[MinValueValidator(0.1), MaxValueValidator(60)])
+    first_byte_timeout_seconds = models.FloatField(
+        default=330,
+        validators=[MinValueValidator(0.1), MaxValueValidator(3600)],
+        help_text="The longest silence before an answer begins: the model may be loading.",
+    )
+    gap_timeout_seconds = models.FloatField(
+        default=120,
+        validators=[MinValueValidator(0.1), MaxValueValidator(3600)],
+        help_text="The longest silence between two pieces of an answer.",
+    )
+    status = models.CharField(max_length=10, choices=Status, default=Status.UNKNOWN, editable=False)
+    status_reason = models.CharField(max_length=300, blank=True, editable=False)
+    status_since = models.DateTimeField(null=True, editable=False)
+    probed_at = models.DateTimeField(null=True, editable=False)
+    server_version = models.CharField(max_length=50, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["url"], condition=~models.Q(url=""), name="one_node_per_url"),
+            models.UniqueConstraint(fields=["kind"], condition=models.Q(kind="builtin"), name="one_builtin_node"),
+            models.CheckConstraint(
+                condition=models.Q(kind="builtin", url="") | (models.Q(kind="ollama") & ~models.Q(url="")),
+                name="ollama_nodes_have_a_url",
+            ),
+            models.CheckConstraint(condition=models.Q(slots__gte=1), name="node_has_a_slot"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.kind == self.Kind.BUILTIN
+
+
+class NodeModelQuerySet(models.QuerySet["NodeModel"]):
+    def serving(self, model: str) -> "NodeModelQuerySet":
+        """The places where a model could run now, by the model's canonical name."""
+        return self.filter(name=model, is_available=True, node__is_draining=False)
+
+
+class NodeModel(models.Model):
+    """A model on a node. The grant locks this row: it stands for the slots of the model on that node."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="models")
+    name = models.CharField(max_length=200)
+    is_available = models.BooleanField(default=True)
+    digest = models.CharField(max_length=100, blank=True)
+    size_bytes = models.BigIntegerField(default=0)
+    family = models.CharField(max_length=60, blank=True)
+    parameter_size = models.CharField(max_length=30, blank=True)
+    quantization = models.CharField(max_length=30, blank=True)
+    capabilities = models.JSONField(default=list, blank=True)
+    is_loaded = models.BooleanField(default=False)
+    loaded_context_tokens = models.PositiveIntegerField(null=True, help_text="Context window while loaded.")
+    loaded_until = models.DateTimeField(null=True)
+    vram_bytes = models.BigIntegerField(default=0)
+    seen_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager["NodeModel"]] = NodeModelQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["node", "name"]
+        verbose_name = "model on a node"
+        verbose_name_plural = "models on nodes"
+        constraints = [models.UniqueConstraint(fields=["node", "name"], name="model_once_per_node")]
+        indexes = [
+            # The grant asks which nodes have a model, several times a second.
+            models.Index(fields=["name"], condition=models.Q(is_available=True), name="nodes_with_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.node.name}"
+
+    @property
+    def can_complete(self) -> bool:
+        """False for models that only embed. Servers before capabilities were listed name none."""
+        return not self.capabilities or "completion" in self.capabilities

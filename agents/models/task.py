@@ -1,0 +1,169 @@
+"""The durable unit of work, and the append-only record of what happened to it."""
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+
+from agents.models.agent import Agent, AgentVersion
+from agents.models.chat import ChatSession
+from agents.models.node import Node, NodeModel
+from core.models import Team, UUIDModel
+
+
+class AgentTaskQuerySet(models.QuerySet["AgentTask"]):
+    def queued(self) -> "AgentTaskQuerySet":
+        return self.filter(status=AgentTask.Status.QUEUED)
+
+    def running(self) -> "AgentTaskQuerySet":
+        return self.filter(status=AgentTask.Status.RUNNING)
+
+    def unfinished(self) -> "AgentTaskQuerySet":
+        return self.filter(status__in=AgentTask.UNFINISHED_STATUSES)
+
+    def finished(self) -> "AgentTaskQuerySet":
+        return self.filter(status__in=AgentTask.FINISHED_STATUSES)
+
+
+class AgentTask(UUIDModel):
+    """A task that was accepted and will end, whatever dies on the way.
+
+    QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | EXPIRED
+    RUNNING -> QUEUED when its runner died, stopped, or met an error worth another try
+    RUNNING -> WAITING_APPROVAL -> QUEUED for agents that ask a person
+    QUEUED | WAITING_APPROVAL -> CANCELLED | EXPIRED
+    Only `agents.engine` moves it.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "Running"
+        WAITING_APPROVAL = "waiting_approval", "Waiting for approval"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        EXPIRED = "expired", "Expired"
+
+    UNFINISHED_STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING_APPROVAL)
+    FINISHED_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+
+    # What was asked.
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="tasks", db_index=False)
+    version = models.ForeignKey(AgentVersion, on_delete=models.PROTECT, related_name="tasks", db_index=False)
+    kind = models.SlugField(max_length=40)
+    model = models.CharField(max_length=200, help_text="Canonical name of the model to run on.")
+    session = models.ForeignKey(
+        ChatSession, on_delete=models.SET_NULL, null=True, blank=True, related_name="tasks", db_index=False
+    )
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="agent_tasks", db_index=False
+    )
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="agent_tasks", db_index=False)
+    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
+    input = models.JSONField()
+    deadline_at = models.DateTimeField()
+
+    # Where it stands.
+    status = models.CharField(max_length=20, choices=Status, default=Status.QUEUED)
+    created_at = models.DateTimeField()
+    granted_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    first_output_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    run_after = models.DateTimeField(null=True, blank=True, help_text="Not before this moment: a retry waits.")
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="Tries that ended in an error worth another.")
+    interruptions = models.PositiveSmallIntegerField(default=0, help_text="Times its runner died under it.")
+    event_count = models.PositiveIntegerField(default=0, help_text="Number of the last event.")
+
+    # Who works on it. Every write of a runner names the fence that its grant raised.
+    node = models.ForeignKey(
+        Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="tasks", db_index=False
+    )
+    node_model = models.ForeignKey(
+        NodeModel, on_delete=models.SET_NULL, null=True, blank=True, related_name="tasks", db_index=False
+    )
+    fence = models.PositiveBigIntegerField(default=0)
+    runner = models.CharField(max_length=200, blank=True, help_text="The process that runs it; empty until one took it.")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    announced_at = models.DateTimeField(null=True, blank=True, help_text="When its grant was published to runners.")
+
+    # How it ended.
+    result = models.TextField(null=True, blank=True)  # noqa: DJ001 - null is "no answer", "" an empty one
+    output = models.JSONField(null=True, blank=True, help_text="The answer as data, where the kind gives some.")
+    error_code = models.SlugField(max_length=60, blank=True)
+    error_detail = models.TextField(blank=True)
+    is_truncated = models.BooleanField(default=False)
+    is_degraded = models.BooleanField(default=False)
+    prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
+    output_tokens = models.PositiveIntegerField(null=True, blank=True)
+    receipt = models.JSONField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager["AgentTask"]] = AgentTaskQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(status__in=["queued", "running", "waiting_approval"], finished_at=None)
+                | models.Q(status__in=["succeeded", "failed", "cancelled", "expired"], finished_at__isnull=False),
+                name="finished_tasks_have_a_moment",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status="running") | models.Q(lease_until__isnull=False, node_model__isnull=False),
+                name="running_tasks_have_a_lease",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status="succeeded") | models.Q(result__isnull=False),
+                name="succeeded_tasks_have_a_result",
+            ),
+        ]
+        indexes = [
+            # The grant: the oldest waiting tasks of a model.
+            models.Index(fields=["model", "id"], condition=models.Q(status="queued"), name="queue_of_model"),
+            # The grant: how many slots of a model on a node are taken.
+            models.Index(fields=["node_model"], condition=models.Q(status="running"), name="running_on_node_model"),
+            # The reaper: leases that ran out; and the relay: grants that nobody took.
+            models.Index(fields=["lease_until"], condition=models.Q(status="running"), name="leases"),
+            # The reaper: deadlines that passed.
+            models.Index(
+                fields=["deadline_at"],
+                condition=models.Q(status__in=["queued", "running", "waiting_approval"]),
+                name="deadlines",
+            ),
+            models.Index(fields=["owner", "-id"], name="tasks_of_owner"),  # a person's list
+            models.Index(fields=["status", "-id"], name="tasks_by_status"),  # the console's list, filtered
+            models.Index(fields=["agent", "-id"], name="tasks_of_agent"),  # lists filtered by agent
+            models.Index(fields=["session", "id"], name="tasks_of_session"),  # the transcript
+            models.Index(fields=["finished_at"], name="tasks_by_end"),  # the dashboard's last hour
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} task {self.id}"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in self.FINISHED_STATUSES
+
+
+class TaskEvent(models.Model):
+    """What happened to a task, in order. Numbers run from 1 without gaps; rows are never changed."""
+
+    class Type(models.TextChoices):
+        STATE = "state", "State"
+        DELTA = "delta", "Text"
+        DONE = "done", "Done"
+        ERROR = "error", "Error"
+
+    pk = models.CompositePrimaryKey("task_id", "number")  # also serves the followers: a task's events after a number
+    task = models.ForeignKey(AgentTask, on_delete=models.CASCADE, related_name="events", db_index=False)
+    number = models.PositiveIntegerField()
+    type = models.CharField(max_length=10, choices=Type)
+    # One line of JSON, kept as text because it is sent on as it stands, thousands of times a second.
+    data = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["task", "number"]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.type}"

@@ -1,0 +1,19 @@
+from typing import Any
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+def ensure_default_team(sender: AppConfig, using: str, **kwargs: Any) -> None:
+    from core.models import DEFAULT_TEAM_ID, Team
+
+    Team.objects.using(using).get_or_create(pk=DEFAULT_TEAM_ID, defaults={"name": "Default", "slug": "default"})
+
+
+class CoreConfig(AppConfig):
+    name = "core"
+    verbose_name = "Platform"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        post_migrate.connect(ensure_default_team, sender=self)

@@ -1,0 +1,10 @@
+"""What the platform stores."""
+
+from core.models.api_key import ApiKey
+from core.models.base import UUIDModel, uuid7
+from core.models.idempotency import IdempotencyRecord
+from core.models.lease import Lease
+from core.models.maintenance_run import MaintenanceRun
+from core.models.user import DEFAULT_TEAM_ID, Team, User
+
+__all__ = ["DEFAULT_TEAM_ID", "ApiKey", "IdempotencyRecord", "Lease", "MaintenanceRun", "Team", "UUIDModel", "User", "uuid7"]

@@ -1,0 +1,95 @@
+"""Reads settings from the environment; stops loudly on a value that makes no sense."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+
+MIN_SECRET_LENGTH = 32
+
+
+def secret(name: str, *, generated_in: Path | None) -> str:
+    """Read a secret from NAME, the file NAME_FILE names, or (outside production) a file generated once.
+
+    generated_in: folder for the generated file, or None where a missing secret must stop the start.
+    """
+    value: str = env.str(name, default="")
+    file_name: str = env.str(f"{name}_FILE", default="")
+    if not value and file_name:
+        value = Path(file_name).read_text().strip()
+    if not value and generated_in is not None:
+        value = _generated(generated_in / name.removeprefix("SUTAZAI_").lower())
+    if len(value) < MIN_SECRET_LENGTH:
+        raise ImproperlyConfigured(f"Set {name} (or {name}_FILE) to at least {MIN_SECRET_LENGTH} random characters.")
+    return value
+
+
+def _generated(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with path.open("x") as file:  # exclusive: two first starts agree on one secret
+            path.chmod(0o600)
+            file.write(secrets.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
+
+
+def one_of(name: str, choices: tuple[str, ...]) -> str:
+    """Read NAME, which must be one of choices; the first is the default."""
+    value: str = env.str(name, default=choices[0])
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+    return value
+
+
+def positive_int(name: str, default: int) -> int:
+    value: int = env.int(name, default=default)
+    if value <= 0:
+        raise ImproperlyConfigured(f"{name} is {value}; it must be a positive whole number.")
+    return value
+
+
+def positive_float(name: str, default: float) -> float:
+    value: float = env.float(name, default=default)
+    if not 0 < value < float("inf"):
+        raise ImproperlyConfigured(f"{name} is {value}; it must be a positive number.")
+    return value
+
+
+def database(url: str, *, busy_timeout_seconds: float, statement_timeout_seconds: float, pool_max: int) -> dict[str, Any]:
+    """Turn a database URL into Django's settings for it: SQLite or PostgreSQL."""
+    config: dict[str, Any] = env.db_url_config(url)
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["ENGINE"] = "django_prometheus.db.backends.sqlite3"
+        config["CONN_MAX_AGE"] = None
+        config["OPTIONS"] = {
+            # Writers queue at BEGIN, where the busy timeout applies, instead of failing at their first write.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": busy_timeout_seconds,
+            # FULL: a commit that was answered survives the loss of power.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
+        }
+        # Tests need a file: an in-memory database is not shared between the threads and processes under test.
+        config["TEST"] = {"NAME": str(Path(config["NAME"]).parent / "test.sqlite3")}
+        return config
+    if config["ENGINE"] == "django.db.backends.postgresql":
+        config["ENGINE"] = "django_prometheus.db.backends.postgresql"
+        config["CONN_MAX_AGE"] = 0  # the pool keeps the connections
+        config["CONN_HEALTH_CHECKS"] = True
+        config.setdefault("OPTIONS", {}).update(
+            {
+                "pool": {"min_size": 1, "max_size": pool_max, "timeout": 5, "max_idle": 300},
+                "connect_timeout": 5,
+                "options": (
+                    f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
+                    f" -c lock_timeout={int(busy_timeout_seconds * 1000)} -c jit=off -c random_page_cost=1.1"
+                ),
+            }
+        )
+        return config
+    raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgres://.")

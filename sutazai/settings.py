@@ -1,0 +1,251 @@
+"""Every setting, read from the environment. A clone runs with none set.
+
+Data directory, database, broker and Redis come first; then what Django and the libraries need; then our own limits.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sutazai.env import database, env, one_of, positive_float, positive_int, secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Deployment -------------------------------------------------------------------------------------------------------
+# "local": plain HTTP on a trusted machine, secrets generated. "production": HTTPS only, secrets must be given.
+ENVIRONMENT = one_of("SUTAZAI_ENV", ("local", "production"))
+IS_PRODUCTION = ENVIRONMENT == "production"
+DEBUG = False
+# Everything that the program writes stands below this folder.
+DATA_DIR = Path(env.str("SUTAZAI_DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+HOST = env.str("SUTAZAI_HOST", default="127.0.0.1")
+PORT = positive_int("SUTAZAI_PORT", 10010)
+
+_secrets_dir = None if IS_PRODUCTION else DATA_DIR / "secrets"
+SECRET_KEY = secret("SUTAZAI_SECRET_KEY", generated_in=_secrets_dir)
+# Mixed into the hash of every API key, so that a stolen database alone reveals none.
+API_KEY_PEPPER = secret("SUTAZAI_API_KEY_PEPPER", generated_in=_secrets_dir)
+
+ALLOWED_HOSTS = env.list("SUTAZAI_ALLOWED_HOSTS", default=[] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("SUTAZAI_TRUSTED_ORIGINS", default=[])
+
+# Database ---------------------------------------------------------------------------------------------------------
+DATABASES = {
+    "default": database(
+        env.str("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}"),
+        busy_timeout_seconds=5,  # under a third of the lease: a waiting heartbeat still comes in time
+        statement_timeout_seconds=10,
+        # Web and worker each have a pool; both together stay under PostgreSQL's default of 100 connections.
+        pool_max=positive_int("SUTAZAI_DATABASE_POOL", 40),
+    )
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Redis (optional) -------------------------------------------------------------------------------------------------
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"CONNECTION_POOL_KWARGS": {"max_connections": 50, "socket_connect_timeout": 2}},
+        }
+    }
+
+# Celery -----------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://")
+_broker_scheme = urlsplit(CELERY_BROKER_URL).scheme
+if _broker_scheme == "filesystem":
+    _broker_dir = DATA_DIR / "broker"
+    for _name in ("messages", "control"):
+        (_broker_dir / _name).mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_broker_dir / "messages"),
+        "data_folder_out": str(_broker_dir / "messages"),
+        "control_folder": str(_broker_dir / "control"),
+        "polling_interval": 0.02,  # seconds; 16 ms to the first token for 0.5 % of a core
+    }
+elif _broker_scheme in {"amqp", "amqps", "pyamqp"}:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
+else:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 10}
+CELERY_BROKER_CONNECTION_TIMEOUT = 2
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # wait for the broker for ever
+# A lost message is published again by the relay, so publishing never waits for a broker that is down.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
+CELERY_TASK_ACKS_LATE = False  # leases on the rows do what late acknowledgement would
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_DEFAULT_QUEUE = "agents"
+CELERY_TASK_ROUTES = {"core.run_maintenance": {"queue": "maintenance"}}
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 30  # seconds until an edited schedule is noticed at the latest
+
+# Applications -----------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "django_filters",
+    "django_prometheus",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "rest_framework",
+    "core",
+    "agents",
+]
+MIDDLEWARE = [
+    "core.api.request_id.RequestIdMiddleware",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "sutazai.urls"
+WSGI_APPLICATION = "sutazai.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+USE_I18N = True
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
+
+# Sign-in ----------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "core.User"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+SESSION_COOKIE_NAME = "sutazai_session"
+SESSION_COOKIE_AGE = 7 * 24 * 3600  # seconds
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_NAME = "sutazai_csrf"
+
+# Transport --------------------------------------------------------------------------------------------------------
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = IS_PRODUCTION
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_PRODUCTION
+SECURE_REDIRECT_EXEMPT = [r"^health", r"^metrics"]  # probes and scrapers come from inside
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_PRODUCTION else None
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+# Request size -----------------------------------------------------------------------------------------------------
+DATA_UPLOAD_MAX_MEMORY_SIZE = positive_int("SUTAZAI_MAX_BODY_BYTES", 2 * 2**20)
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+
+# API --------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "core.access.authentication.ApiKeyAuthentication",
+        "core.access.authentication.ConsoleSessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["core.api.parsers.StrictJSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "core.api.pagination.NewestFirstPagination",
+    "DEFAULT_FILTER_BACKENDS": [
+        "core.api.filters.StrictFilterBackend",
+        "core.api.filters.StrictOrderingFilter",
+        "rest_framework.filters.SearchFilter",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "core.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "SutazAI",
+    "DESCRIPTION": "Durable answers from agents on Ollama servers.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+# Engine -----------------------------------------------------------------------------------------------------------
+LEASE_SECONDS = positive_float("SUTAZAI_LEASE_SECONDS", 30)
+HEARTBEAT_SECONDS = positive_float("SUTAZAI_HEARTBEAT_SECONDS", 10)
+REAPER_SECONDS = positive_float("SUTAZAI_REAPER_SECONDS", 5)
+RELAY_SECONDS = positive_float("SUTAZAI_RELAY_SECONDS", 1)
+RUNNER_THREADS = positive_int("SUTAZAI_RUNNER_THREADS", 64)
+WEB_THREADS = positive_int("SUTAZAI_WEB_THREADS", 16)
+MAX_ATTEMPTS = positive_int("SUTAZAI_MAX_ATTEMPTS", 5)
+RETRY_BASE_SECONDS = positive_float("SUTAZAI_RETRY_BASE_SECONDS", 2)
+RETRY_CAP_SECONDS = positive_float("SUTAZAI_RETRY_CAP_SECONDS", 300)
+# Tasks waiting for one model; more are refused with 429, so that nobody waits in a queue without an end.
+MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
+IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
+
+# Model servers ----------------------------------------------------------------------------------------------------
+OLLAMA_HOST = env.str("OLLAMA_HOST", default="")
+DEFAULT_MODEL = env.str("SUTAZAI_DEFAULT_MODEL", default="tinyllama")
+DEFAULT_NODE_SLOTS = positive_int("SUTAZAI_NODE_SLOTS", 4)
+
+# Housekeeping -----------------------------------------------------------------------------------------------------
+SIGN_IN_SESSION_MAX_AGE_DAYS = positive_int("SUTAZAI_SIGN_IN_SESSION_MAX_AGE_DAYS", 7)
+CHAT_SESSION_IDLE_HOURS = positive_int("SUTAZAI_CHAT_SESSION_IDLE_HOURS", 24)
+
+# Metrics ----------------------------------------------------------------------------------------------------------
+PROMETHEUS_EXPORT_MIGRATIONS = False
+
+# Logs -------------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s", "datefmt": "%H:%M:%S"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("SUTAZAI_LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "celery.worker.strategy": {"level": "WARNING"},  # two lines for every message otherwise
+        "celery.app.trace": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+    },
+}
