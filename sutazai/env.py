@@ -61,7 +61,9 @@ def positive_float(name: str, default: float) -> float:
     return value
 
 
-def database(url: str, *, busy_timeout_seconds: float, statement_timeout_seconds: float, pool_max: int) -> dict[str, Any]:
+def database(
+    url: str, *, busy_timeout_seconds: float, statement_timeout_seconds: float, pool_max: int
+) -> dict[str, Any]:
     """Turn a database URL into Django's settings for it: SQLite or PostgreSQL."""
     config: dict[str, Any] = env.db_url_config(url)
     if config["ENGINE"] == "django.db.backends.sqlite3":

@@ -5,10 +5,26 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 
 from agents.models.node import canonical_model_name
-from core.models import Team, UUIDModel
+from core.models import Team, User, UUIDModel
+
+
+MAX_OPTIONS = 50
+
+
+def validate_options(options: Any) -> None:
+    """Check Ollama options: names with plain values. Their meaning is Ollama's to judge, by model."""
+    if not isinstance(options, dict) or len(options) > MAX_OPTIONS:
+        raise ValidationError(f"Options are an object with at most {MAX_OPTIONS} names.")
+    for name, value in options.items():
+        is_list_of_texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if not isinstance(value, bool | int | float | str) and not is_list_of_texts:
+            raise ValidationError(f"The option {name!r} must be a number, a text, true, false or a list of texts.")
+    context = options.get("num_ctx")
+    if context is not None and (not isinstance(context, int) or isinstance(context, bool) or context < 1):
+        raise ValidationError("The option 'num_ctx' must be a positive whole number.")
 
 
 class Agent(UUIDModel):
@@ -35,6 +51,26 @@ class Agent(UUIDModel):
     def __str__(self) -> str:
         return self.name
 
+    def add_version(self, *, created_by: User, **content: Any) -> "AgentVersion":
+        """Write down a new version, numbered after the last; it becomes live only by `make_live`.
+
+        content: fields of AgentVersion. Raises ValidationError for content that is out of bounds.
+        """
+        with transaction.atomic():
+            Agent.objects.select_for_update().get(pk=self.pk)  # two at once get two numbers
+            last = self.versions.aggregate(models.Max("number"))["number__max"] or 0
+            version = AgentVersion(agent=self, number=last + 1, created_by=created_by, **content)
+            version.full_clean()
+            version.save()
+        return version
+
+    def make_live(self, version: "AgentVersion") -> None:
+        """Have new tasks use this version; running ones keep theirs."""
+        if version.agent_id != self.pk:
+            raise ValidationError("The version belongs to another agent.")
+        self.live_version = version
+        self.save(update_fields=["live_version"])
+
 
 class AgentVersion(UUIDModel):
     """What an agent is told and allowed, written once. A change is a new version; going back is making an old one live."""
@@ -52,7 +88,12 @@ class AgentVersion(UUIDModel):
         help_text="Model to use; empty: the default model, or whichever the nodes have.",
     )
     system_prompt = models.TextField(blank=True, max_length=50_000)
-    options = models.JSONField(default=dict, blank=True, help_text="Ollama options, such as temperature or num_ctx.")
+    options = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_options],
+        help_text="Ollama options, such as temperature or num_ctx.",
+    )
     max_message_characters = models.PositiveIntegerField(
         default=100_000, validators=[MinValueValidator(1), MaxValueValidator(1_000_000)]
     )

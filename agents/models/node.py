@@ -1,5 +1,6 @@
 """Model servers, and the models they have."""
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from django.conf import settings
@@ -89,9 +90,9 @@ class Node(UUIDModel):
 
 
 class NodeModelQuerySet(models.QuerySet["NodeModel"]):
-    def serving(self, model: str) -> "NodeModelQuerySet":
-        """The places where a model could run now, by the model's canonical name."""
-        return self.filter(name=model, is_available=True, node__is_draining=False)
+    def serving(self, models: Collection[str]) -> "NodeModelQuerySet":
+        """The places where these models could run now, by the models' canonical names."""
+        return self.filter(name__in=models, is_available=True, node__is_draining=False)
 
 
 class NodeModel(models.Model):
@@ -112,7 +113,7 @@ class NodeModel(models.Model):
     vram_bytes = models.BigIntegerField(default=0)
     seen_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[models.Manager["NodeModel"]] = NodeModelQuerySet.as_manager()
+    objects = NodeModelQuerySet.as_manager()
 
     class Meta:
         ordering = ["node", "name"]

@@ -1,7 +1,5 @@
 """The durable unit of work, and the append-only record of what happened to it."""
 
-from typing import ClassVar
-
 from django.conf import settings
 from django.db import models
 
@@ -83,7 +81,9 @@ class AgentTask(UUIDModel):
         NodeModel, on_delete=models.SET_NULL, null=True, blank=True, related_name="tasks", db_index=False
     )
     fence = models.PositiveBigIntegerField(default=0)
-    runner = models.CharField(max_length=200, blank=True, help_text="The process that runs it; empty until one took it.")
+    runner = models.CharField(
+        max_length=200, blank=True, help_text="The process that runs it; empty until one took it."
+    )
     lease_until = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True, help_text="When its grant was published to runners.")
 
@@ -98,7 +98,7 @@ class AgentTask(UUIDModel):
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
     receipt = models.JSONField(null=True, blank=True)
 
-    objects: ClassVar[models.Manager["AgentTask"]] = AgentTaskQuerySet.as_manager()
+    objects = AgentTaskQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

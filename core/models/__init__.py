@@ -7,4 +7,14 @@ from core.models.lease import Lease
 from core.models.maintenance_run import MaintenanceRun
 from core.models.user import DEFAULT_TEAM_ID, Team, User
 
-__all__ = ["DEFAULT_TEAM_ID", "ApiKey", "IdempotencyRecord", "Lease", "MaintenanceRun", "Team", "UUIDModel", "User", "uuid7"]
+__all__ = [
+    "DEFAULT_TEAM_ID",
+    "ApiKey",
+    "IdempotencyRecord",
+    "Lease",
+    "MaintenanceRun",
+    "Team",
+    "UUIDModel",
+    "User",
+    "uuid7",
+]

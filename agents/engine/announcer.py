@@ -1,0 +1,53 @@
+"""Publishes grants to the broker, so that a runner wakes. The relay repeats what did not get through."""
+
+import logging
+import queue
+import threading
+import uuid
+from collections.abc import Sequence
+
+from celery import current_app
+from django.db import DatabaseError, InterfaceError
+from kombu.exceptions import OperationalError
+
+from agents.engine import hints, operations
+from agents.engine.process import writer
+
+logger = logging.getLogger(__name__)
+
+RUN_TASK = "agents.run"
+RUN_QUEUE = "agents"
+
+
+def publish(task_ids: Sequence[uuid.UUID]) -> None:
+    """Send one message for each granted task, by name and with nothing but the id. Raises kombu's OperationalError."""
+    for task_id in task_ids:
+        current_app.send_task(RUN_TASK, args=[str(task_id)], queue=RUN_QUEUE, ignore_result=True)
+        writer.send(operations.mark_announced, task_id)
+
+
+class Announcer:
+    """The thread that publishes: whoever submits a task never waits for the broker."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Sequence[uuid.UUID]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="engine-announcer", daemon=True)
+            self._thread.start()
+            hints.granted_listeners.append(self._queue.put)
+
+    def _run(self) -> None:
+        while True:
+            task_ids = self._queue.get()
+            try:
+                publish(task_ids)
+            except (OperationalError, OSError) as error:
+                logger.warning("The broker took no message; the relay will repeat it: %s", error)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("A grant was published but not marked so; it will be published twice: %s", error)
+
+
+announcer = Announcer()

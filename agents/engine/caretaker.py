@@ -1,0 +1,135 @@
+"""Picks up what was lost: a thread in every web and worker process.
+
+Every process looks after its own host: tasks whose runner died there go back to the queue at once. One process at a
+time, by a lease in the database, looks after the rest:
+
+1. relay, each second: publish grants that were not announced, grant tasks whose retry is due;
+2. reaper, every five: leases that ran out, grants that nobody took, deadlines that passed.
+
+Nothing here travels through the broker, where it would starve when all runners wait for models. All of it may be done
+twice without harm.
+"""
+
+import logging
+import threading
+import time
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Q
+
+from agents.engine import clock, hints, operations
+from agents.engine.owners import this_process
+from agents.engine.process import writer
+from agents.models import AgentTask
+from core.models import Lease
+from core.ops.processes import is_alive, is_on_this_host
+
+logger = logging.getLogger(__name__)
+
+DUTY = "caretaker"
+DUTY_SECONDS = 15.0
+RENEW_DUTY_SECONDS = 5.0
+EXPIRE_BATCH = 500
+ANNOUNCE_BATCH = 500
+
+
+class Caretaker:
+    """The thread; `start` first frees what dead processes of this host held."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._renew_duty_at = 0.0
+        self._reap_at = 0.0
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="engine-caretaker", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        free_dead_runners()
+        announce_unclaimed()
+        while True:
+            try:
+                self._round()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("The caretaker skips a round: %s", error)
+                connection.close()
+            time.sleep(settings.RELAY_SECONDS)
+
+    def _round(self) -> None:
+        free_dead_runners()
+        if not self._has_duty():
+            return
+        relay()
+        if time.monotonic() >= self._reap_at:
+            self._reap_at = time.monotonic() + settings.REAPER_SECONDS
+            reap()
+
+    def _has_duty(self) -> bool:
+        if time.monotonic() < self._renew_duty_at:
+            return True
+        if not hold_duty(clock.now()):
+            return False
+        self._renew_duty_at = time.monotonic() + RENEW_DUTY_SECONDS
+        return True
+
+
+def hold_duty(now: datetime) -> bool:
+    """Take or renew the caretaker's lease; False while another living process holds it."""
+    me = this_process()
+    lease, _ = Lease.objects.get_or_create(name=DUTY, defaults={"holder": me, "held_until": now})
+    if is_on_this_host(lease.holder) and not is_alive(lease.holder):
+        free = Q(holder=lease.holder)
+    else:
+        free = Q(holder=me) | Q(held_until__lt=now)
+    until = now + timedelta(seconds=DUTY_SECONDS)
+    return bool(Lease.objects.filter(free, name=DUTY).update(holder=me, held_until=until))
+
+
+def free_dead_runners() -> int:
+    """Put the tasks of this host's dead processes back into the queue; returns how many."""
+    runners = AgentTask.objects.running().exclude(runner="").order_by().values_list("runner", flat=True).distinct()
+    dead = [runner for runner in runners if is_on_this_host(runner) and not is_alive(runner)]
+    if not dead:
+        return 0
+    freed = writer.call(operations.reap, Q(runner__in=dead))
+    logger.warning("Freed %d tasks of %d dead processes.", freed, len(dead))
+    return freed
+
+
+def announce_unclaimed() -> None:
+    """Publish every grant that no runner took: the messages may have died with the process that fetched them."""
+    unclaimed = AgentTask.objects.running().filter(runner="")
+    hints.granted(list(unclaimed.values_list("pk", flat=True)[:ANNOUNCE_BATCH]))
+
+
+def relay() -> None:
+    """Publish what was granted and not announced; grant what waits and could run."""
+    now = clock.now()
+    late = now - timedelta(seconds=settings.RELAY_SECONDS)
+    unannounced = AgentTask.objects.running().filter(runner="", announced_at=None, granted_at__lt=late)
+    if task_ids := list(unannounced.values_list("pk", flat=True)[:ANNOUNCE_BATCH]):
+        hints.granted(task_ids)
+    due = AgentTask.objects.queued().filter(Q(run_after=None) | Q(run_after__lte=now))
+    for model in due.order_by().values_list("model", flat=True).distinct():
+        writer.call(operations.grant_waiting, model)
+
+
+def reap() -> None:
+    """Take tasks from silent runners, publish grants that nobody took again, end what is past its deadline."""
+    now = clock.now()
+    silent = AgentTask.objects.running().filter(lease_until__lt=now).exclude(runner="")
+    if silent.exists():
+        reaped = writer.call(operations.reap, Q(lease_until__lt=now) & ~Q(runner=""))
+        logger.warning("Took %d tasks from runners whose lease ran out.", reaped)
+    unclaimed = AgentTask.objects.running().filter(runner="", lease_until__lt=now)
+    for task_id in unclaimed.values_list("pk", flat=True)[:ANNOUNCE_BATCH]:
+        writer.call(operations.renew_unclaimed, task_id)
+    if AgentTask.objects.unfinished().filter(deadline_at__lte=now).exists():
+        writer.call(operations.expire, EXPIRE_BATCH)
+
+
+caretaker = Caretaker()

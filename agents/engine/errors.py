@@ -1,0 +1,58 @@
+"""How the engine refuses."""
+
+from core.exceptions import Refused
+
+
+class ModelNotAvailable(Refused):
+    """No node has the model. Pull it on a node, add a node that has it, or choose another model."""
+
+    status = 409
+    code = "model-not-available"
+    title = "No node has this model"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"No node has the model {model!r}. Pull it on a node, or choose another model.")
+
+
+class QueueFull(Refused):
+    """Too many tasks wait for the model already. Try again later."""
+
+    status = 429
+    code = "queue-full"
+    title = "The queue is full"
+    retry_after_seconds = 5
+
+    def __init__(self, model: str, waiting: int) -> None:
+        super().__init__(f"{waiting} tasks already wait for the model {model!r}.")
+
+
+class AgentNotReady(Refused):
+    """The agent is disabled or has no live version. An operator can change that in the console."""
+
+    status = 409
+    code = "agent-not-ready"
+    title = "This agent takes no tasks"
+
+
+class SessionClosed(Refused):
+    """The conversation was closed or belongs to another agent. Begin a new one."""
+
+    status = 409
+    code = "session-not-usable"
+    title = "This conversation takes no messages"
+
+
+class NotFinished(Refused):
+    """Only a finished task can be submitted again."""
+
+    status = 409
+    code = "task-not-finished"
+    title = "The task is not finished"
+
+
+class AlreadyFinished(Refused):
+    """The task had ended before it could be cancelled."""
+
+    status = 409
+    code = "task-already-finished"
+    title = "The task is already finished"

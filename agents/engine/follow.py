@@ -1,0 +1,187 @@
+"""Following a task: every event once, in order, from any number on, live or long after.
+
+One reader thread per process reads for all followers, each from its own last number, and hands the events to their
+event loops. It looks when it is woken (see `wakeups`) and once a second anyway.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from django.db import DatabaseError, InterfaceError, connection
+
+from agents.engine import hints, wakeups
+from agents.engine.events import TERMINAL_TYPES
+from agents.models import AgentTask, TaskEvent
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+ROWS_PER_READ = 5_000
+
+
+class Event(NamedTuple):
+    """One event as followers get it. data: a line of JSON."""
+
+    number: int
+    type: str
+    data: str
+
+    @property
+    def is_last(self) -> bool:
+        return self.type in TERMINAL_TYPES
+
+    @property
+    def is_reset(self) -> bool:
+        """True where the text so far is void because the task starts over."""
+        return self.type == TaskEvent.Type.STATE and bool(json.loads(self.data).get("reset"))
+
+
+@dataclass(eq=False)
+class _Follower:
+    task_id: uuid.UUID
+    last: int  # number of the last event handed over
+    loop: asyncio.AbstractEventLoop
+    queue: "asyncio.Queue[list[Event] | None]" = field(default_factory=asyncio.Queue)
+
+    def hand_over(self, events: list[Event] | None) -> None:
+        """Pass events to the follower's loop; None ends it."""
+        try:
+            self.loop.call_soon_threadsafe(self.queue.put_nowait, events)
+        except RuntimeError:  # the loop has been closed, and with it the connection
+            logger.debug("A follower of %s is gone.", self.task_id)
+
+
+class Reader:
+    """Reads events for all followers of this process."""
+
+    def __init__(self) -> None:
+        self._followers: dict[uuid.UUID, set[_Follower]] = {}
+        self._woken: set[uuid.UUID] = set()
+        self._changed = threading.Condition()
+        self._is_started = False
+
+    def start(self) -> None:
+        with self._changed:
+            if self._is_started:
+                return
+            self._is_started = True
+        hints.changed_listeners.append(self.wake)
+        threading.Thread(target=self._run, name="engine-reader", daemon=True).start()
+        wakeups.listen(self.wake, self._wait_for_followers)
+
+    def wake(self, task_ids: Sequence[uuid.UUID] | None) -> None:
+        """Look at these tasks soon; None: at all that are followed."""
+        with self._changed:
+            news = self._followers.keys() if task_ids is None else self._followers.keys() & set(task_ids)
+            if news:
+                self._woken.update(news)
+                self._changed.notify_all()
+
+    async def follow(self, task_id: uuid.UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
+        """Yield a task's events after a number, as they come, until its end; several at a time where they are there.
+
+        Ends at once when the task has ended at that number already, or does not exist.
+        """
+        self.start()
+        follower = _Follower(task_id, after, asyncio.get_running_loop())
+        with self._changed:
+            self._followers.setdefault(task_id, set()).add(follower)
+            self._woken.add(task_id)
+            self._changed.notify_all()
+        try:
+            while (events := await follower.queue.get()) is not None:
+                yield events
+                if events[-1].is_last:
+                    return
+        finally:
+            self._remove(follower)
+
+    def _remove(self, follower: _Follower) -> None:
+        with self._changed:
+            same_task = self._followers.get(follower.task_id, set())
+            same_task.discard(follower)
+            if not same_task:
+                self._followers.pop(follower.task_id, None)
+
+    def _wait_for_followers(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._followers))
+        return True
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._followers))
+                if not self._woken and not self._changed.wait_for(lambda: bool(self._woken), LOOK_SECONDS):
+                    self._woken.update(self._followers)
+                woken, self._woken = self._woken, set()
+                followers = [item for task_id in woken for item in self._followers.get(task_id, ())]
+            try:
+                self._serve(followers)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("Cannot read events for %d followers: %s", len(followers), error)
+                connection.close()
+
+    def _serve(self, followers: Iterable[_Follower]) -> None:
+        """Hand each follower what is new for it; end those that have had everything."""
+        followers = list(followers)
+        if not followers:
+            return
+        after: dict[uuid.UUID, int] = {}
+        for follower in followers:
+            after[follower.task_id] = min(follower.last, after.get(follower.task_id, follower.last))
+        news = read_events(after)
+        idle = {follower.task_id for follower in followers if not news.get(follower.task_id)}
+        ended = _ended(idle)
+        for follower in followers:
+            fresh = [item for item in news.get(follower.task_id, []) if item.number > follower.last]
+            if fresh:
+                follower.last = fresh[-1].number
+                follower.hand_over(fresh)
+            elif follower.last >= ended.get(follower.task_id, follower.last + 1):
+                follower.hand_over(None)
+
+
+def read_events(after: dict[uuid.UUID, int]) -> dict[uuid.UUID, list[Event]]:
+    """Read the events of several tasks, each after its own number, in one query."""
+    key = AgentTask._meta.pk
+    values = [
+        part for task_id, number in after.items() for part in (key.get_db_prep_value(task_id, connection), number)
+    ]
+    found: dict[uuid.UUID, list[Event]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH followed (task_id, last) AS (VALUES {rows}) "  # noqa: S608 - placeholders only
+            "SELECT e.task_id, e.number, e.type, e.data FROM followed f "
+            "JOIN agents_taskevent e ON e.task_id = f.task_id AND e.number > f.last "
+            "ORDER BY e.task_id, e.number LIMIT {limit}".format(
+                rows=", ".join(["(%s, %s)"] * len(after)), limit=ROWS_PER_READ
+            ),
+            values,
+        )
+        for task_id, number, type_, data in cursor.fetchall():
+            found.setdefault(uuid.UUID(str(task_id)), []).append(Event(number, type_, data))
+    return found
+
+
+def _ended(task_ids: set[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """The number of the last event of each of these tasks that has ended; 0 for those that do not exist."""
+    if not task_ids:
+        return {}
+    rows = AgentTask.objects.filter(pk__in=task_ids).values_list("pk", "status", "event_count")
+    ended = dict.fromkeys(task_ids, 0)
+    for task_id, status, event_count in rows:
+        if status in AgentTask.FINISHED_STATUSES:
+            ended[task_id] = event_count
+        else:
+            del ended[task_id]
+    return ended
+
+
+reader = Reader()

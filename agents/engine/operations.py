@@ -1,0 +1,402 @@
+"""What the writer writes: each operation takes a list of changes and moves them within one transaction.
+
+ORDER is the order of a task's life; within a batch the writer keeps to it.
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Count, Q
+
+from agents.engine import hints, transitions
+from agents.engine.errors import QueueFull
+from agents.engine.events import encode
+from agents.engine.grant import Takers, Ticket, grant
+from agents.engine.writer import Operation
+from agents.models import AgentTask, ChatMessage, ChatSession, TaskEvent
+from core import idempotency
+from core.exceptions import Refused
+from core.models import uuid7
+
+Status = AgentTask.Status
+
+
+# Submit ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A task to write down, not saved yet, with what belongs to it."""
+
+    task: AgentTask
+    new_session: ChatSession | None
+    message: ChatMessage | None
+    idempotency_key: idempotency.IdempotencyKey | None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    task_id: uuid.UUID
+    is_replay: bool
+
+
+def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted | Exception]:
+    """Write tasks down with their idempotency records and first events, and grant what can be granted."""
+    waiting = _waiting({submission.task.model for submission in submissions})
+    answers: list[Submitted | Exception] = []
+    accepted: list[Submission] = []
+    for submission in submissions:
+        try:
+            answer = _admit(submission, waiting, now)
+        except Refused as refusal:
+            answers.append(refusal)
+            continue
+        answers.append(answer)
+        if not answer.is_replay:
+            accepted.append(submission)
+            waiting[submission.task.model] = waiting.get(submission.task.model, 0) + 1
+    _insert(accepted, now)
+    grant({submission.task.model for submission in accepted}, now)
+    return answers
+
+
+def _waiting(models: Collection[str]) -> dict[str, int]:
+    counted = AgentTask.objects.queued().filter(model__in=models).order_by().values_list("model")
+    return dict(counted.annotate(Count("pk")))
+
+
+def _admit(submission: Submission, waiting: dict[str, int], now: datetime) -> Submitted:
+    task = submission.task
+    task_id = task.pk
+    with transaction.atomic():  # a refusal leaves no idempotency record behind
+        if submission.idempotency_key is not None:
+            task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
+        if task_id == task.pk and waiting.get(task.model, 0) >= settings.MAX_QUEUED_PER_MODEL:
+            raise QueueFull(task.model, waiting[task.model])
+    return Submitted(task_id=task_id, is_replay=task_id != task.pk)
+
+
+def _insert(submissions: Sequence[Submission], now: datetime) -> None:
+    news = []
+    for submission in submissions:
+        task = submission.task
+        task.created_at, task.event_count = now, 1
+        first = {"status": Status.QUEUED, "task": str(task.pk), "session": str(task.session_id or "") or None}
+        news.append(TaskEvent(task_id=task.pk, number=1, type="state", data=encode(first), created_at=now))
+    new_sessions = [submission.new_session for submission in submissions if submission.new_session]
+    for session in new_sessions:
+        session.created_at = session.last_active_at = now
+    messages = [submission.message for submission in submissions if submission.message]
+    for message in messages:
+        message.created_at = now
+    ChatSession.objects.bulk_create(new_sessions)
+    AgentTask.objects.bulk_create([submission.task for submission in submissions])
+    ChatMessage.objects.bulk_create(messages)
+    TaskEvent.objects.bulk_create(news)
+    known = {message.session_id for message in messages} - {session.pk for session in new_sessions}
+    if known:
+        ChatSession.objects.filter(pk__in=known).update(last_active_at=now)
+
+
+# Run ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Take:
+    task_id: uuid.UUID
+    runner: str
+
+
+def take(changes: Sequence[Take], now: datetime) -> list[Ticket | None]:
+    """Give granted tasks to the runners that ask for them; None where there is nothing to take."""
+    tasks = transitions.lock({change.task_id for change in changes})
+    taken: dict[str, list[AgentTask]] = defaultdict(list)
+    answers: list[Ticket | None] = []
+    for change in changes:
+        task = tasks.get(change.task_id)
+        if task is None or task.status != Status.RUNNING or task.runner:
+            answers.append(None)
+            continue
+        task.runner = change.runner
+        taken[change.runner].append(task)
+        answers.append(Ticket(task.pk, task.fence, task.interruptions))
+    for runner, theirs in taken.items():
+        transitions.take(theirs, runner, now)
+    return answers
+
+
+@dataclass
+class Append:
+    """A piece of a run's text; `pull` gives what has gathered when it is written, and is called once."""
+
+    task_id: uuid.UUID
+    fence: int
+    pull: Callable[[], str]
+    _text: str | None = field(default=None, init=False)
+
+    @property
+    def text(self) -> str:
+        if self._text is None:
+            self._text = self.pull()
+        return self._text
+
+
+def append(changes: Sequence[Append], now: datetime) -> list[bool]:
+    """Write pieces of text as events; False where the run does not own its task any more.
+
+    One statement checks all fences and draws all numbers: this is the write that happens most.
+    """
+    texts: dict[tuple[uuid.UUID, int], str] = defaultdict(str)
+    for change in changes:
+        if change.text:
+            texts[change.task_id, change.fence] += change.text
+    numbers = _next_numbers(list(texts), now) if texts else {}
+    news = [
+        TaskEvent(task_id=key[0], number=numbers[key], type="delta", data=encode({"text": text}), created_at=now)
+        for key, text in texts.items()
+        if key in numbers
+    ]
+    if news:
+        TaskEvent.objects.bulk_create(news)
+        ids = [item.task_id for item in news]
+        transaction.on_commit(lambda: hints.changed(ids), robust=True)
+    return [not change.text or (change.task_id, change.fence) in numbers for change in changes]
+
+
+def _next_numbers(runs: Sequence[tuple[uuid.UUID, int]], now: datetime) -> dict[tuple[uuid.UUID, int], int]:
+    """Raise the event counters of the tasks that these runs still own: (task, fence) -> the number drawn."""
+    key = AgentTask._meta.pk
+    moment = AgentTask._meta.get_field("created_at").get_db_prep_value(now, connection)
+    values = [part for task_id, fence in sorted(runs) for part in (key.get_db_prep_value(task_id, connection), fence)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH run (task_id, run_fence) AS (VALUES {rows}) "  # noqa: S608 - placeholders only
+            "UPDATE agents_agenttask SET event_count = event_count + 1, "
+            "first_output_at = COALESCE(first_output_at, %s) FROM run "
+            "WHERE id = run.task_id AND fence = run.run_fence AND status = 'running' "
+            "RETURNING id, fence, event_count".format(rows=", ".join(["(%s, %s)"] * len(runs))),
+            [*values, moment],
+        )
+        return {(uuid.UUID(str(row[0])), row[1]): row[2] for row in cursor.fetchall()}
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The end of a run: its last piece of text, and the status and columns to write."""
+
+    task_id: uuid.UUID
+    fence: int
+    status: "AgentTask.Status"
+    tail: str = ""
+    run: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    error_code: str = ""
+    error_detail: str = ""
+    next_for: str = ""  # the runner that would take another task at once
+
+
+@dataclass(frozen=True)
+class Finished:
+    """is_owner: whether this run's end was written. next_ticket: another task to run, if the runner asked for one."""
+
+    is_owner: bool
+    next_ticket: Ticket | None = None
+
+
+def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
+    """Write the ends of runs, and give their slots, and their threads, to the tasks that wait."""
+    append([Append(change.task_id, change.fence, lambda c=change: c.tail) for change in changes if change.tail], now)
+    tasks = transitions.lock({change.task_id for change in changes})
+    owned = [transitions.is_held(tasks.get(change.task_id), change.fence) for change in changes]
+    for change, is_owner in zip(changes, owned, strict=True):
+        if is_owner:
+            _end(tasks[change.task_id], change, now)
+    tickets = _grant_after(changes, owned, tasks, now)
+    return [
+        Finished(is_owner, tickets.pop() if is_owner and change.next_for and tickets else None)
+        for change, is_owner in zip(changes, owned, strict=True)
+    ]
+
+
+def _end(task: AgentTask, change: Finish, now: datetime) -> None:
+    transitions.end(
+        task,
+        now,
+        change.status,
+        error_code=change.error_code,
+        error_detail=change.error_detail,
+        run=change.run,
+        **change.fields,
+    )
+    if task.session_id and change.status == Status.SUCCEEDED:
+        ChatMessage.objects.create(
+            id=uuid7(),
+            session_id=task.session_id,
+            task_id=task.pk,
+            role=ChatMessage.Role.ASSISTANT,
+            content=change.fields["result"],
+            created_at=now,
+        )
+        ChatSession.objects.filter(pk=task.session_id).update(last_active_at=now)
+
+
+def _grant_after(
+    changes: Sequence[Finish], owned: Sequence[bool], tasks: dict[uuid.UUID, AgentTask], now: datetime
+) -> list[Ticket]:
+    ended = [change for change, is_owner in zip(changes, owned, strict=True) if is_owner]
+    free = [change.next_for for change in ended if change.next_for]
+    takers = Takers(runner=free[0], count=len(free)) if free else None
+    return grant({tasks[change.task_id].model for change in ended}, now, takers)
+
+
+@dataclass(frozen=True)
+class SendBack:
+    """A run that ends without an answer, so that the task starts over."""
+
+    task_id: uuid.UUID
+    fence: int
+    reason: str
+    counts: str | None = None
+    delay_seconds: float = 0
+
+
+def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
+    """Put tasks back into the queue; False where the run does not own its task any more."""
+    tasks = transitions.lock({change.task_id for change in changes})
+    answers = []
+    for change in changes:
+        task = tasks.get(change.task_id)
+        is_owner = transitions.is_held(task, change.fence)
+        if is_owner and task is not None:
+            run_after = now + timedelta(seconds=change.delay_seconds) if change.delay_seconds else None
+            transitions.send_back(task, now, reason=change.reason, run_after=run_after, counts=change.counts)
+        answers.append(is_owner)
+    grant({task.model for task in tasks.values()}, now)
+    return answers
+
+
+@dataclass(frozen=True)
+class Renew:
+    task_id: uuid.UUID
+    fence: int
+
+
+def renew(changes: Sequence[Renew], now: datetime) -> list[bool]:
+    """Renew the leases of runs; False where the run does not own its task any more."""
+    held = _held(changes, lock=True)
+    AgentTask.objects.filter(pk__in={task_id for task_id, _ in held}, status=Status.RUNNING).update(
+        lease_until=transitions.lease_end(now)
+    )
+    return [(change.task_id, change.fence) in held for change in changes]
+
+
+def still_held(runs: Sequence[Renew]) -> list[bool]:
+    """Tell for each run whether it still owns its task: a look without a write."""
+    held = _held(runs, lock=False)
+    return [(run.task_id, run.fence) in held for run in runs]
+
+
+def _held(runs: Sequence[Renew], *, lock: bool) -> set[tuple[uuid.UUID, int]]:
+    rows = AgentTask.objects.running().filter(pk__in={run.task_id for run in runs}).order_by("pk")
+    if lock:
+        rows = rows.select_for_update(no_key=True)
+    return set(rows.values_list("pk", "fence")) & {(run.task_id, run.fence) for run in runs}
+
+
+# From outside a run -------------------------------------------------------------------------------------------------
+
+
+def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
+    """End unfinished tasks at once; False for those that had ended already. Their runners notice within a second."""
+    tasks = transitions.lock(set(task_ids))
+    answers = []
+    for task_id in task_ids:
+        task = tasks.get(task_id)
+        if task is None or task.is_finished:
+            answers.append(False)
+            continue
+        transitions.end(task, now, Status.CANCELLED, error_code="cancelled", error_detail="The task was cancelled.")
+        answers.append(True)
+    grant({task.model for task in tasks.values()}, now)
+    return answers
+
+
+def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
+    """Note that grants were published, so that the relay need not."""
+    unannounced = AgentTask.objects.running().filter(pk__in=task_ids, announced_at=None)
+    unannounced.update(announced_at=now)
+    return [None] * len(task_ids)
+
+
+# The caretaker's ------------------------------------------------------------------------------------------------------
+
+
+def reap(selections: Sequence[Q], now: datetime) -> list[int]:
+    """Take running tasks of these selections away from their runners, which are dead or silent; count them."""
+    counts = []
+    for selection in selections:
+        ids = set(AgentTask.objects.running().filter(selection).values_list("pk", flat=True))
+        tasks = transitions.lock(ids) if ids else {}
+        still = set(AgentTask.objects.running().filter(selection, pk__in=tasks).values_list("pk", flat=True))
+        for task_id in still:
+            transitions.send_back(
+                tasks[task_id], now, reason="The process that ran the task died.", counts="interruptions"
+            )
+        grant({tasks[task_id].model for task_id in still}, now)
+        counts.append(len(still))
+    return counts
+
+
+def expire(limits: Sequence[int], now: datetime) -> list[int]:
+    """End tasks whose deadline has passed, at most so many at a time; count them."""
+    counts = []
+    for limit in limits:
+        due = AgentTask.objects.unfinished().filter(deadline_at__lte=now)
+        tasks = transitions.lock(set(due.values_list("pk", flat=True)[:limit]))
+        late = [task for task in tasks.values() if not task.is_finished]
+        for task in late:
+            transitions.end(
+                task,
+                now,
+                Status.EXPIRED,
+                error_code="deadline-passed",
+                error_detail="The task was not finished before its deadline.",
+            )
+        grant({task.model for task in late}, now)
+        counts.append(len(late))
+    return counts
+
+
+def renew_unclaimed(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
+    """Give grants that no runner took a new lease, and have them published again."""
+    unclaimed = AgentTask.objects.running().filter(pk__in=task_ids, runner="")
+    unclaimed.update(announced_at=None, lease_until=transitions.lease_end(now))
+    return [None] * len(task_ids)
+
+
+def grant_waiting(models: Sequence[str], now: datetime) -> list[None]:
+    """Grant what waits: tasks whose retry is due, or whose model has found a place."""
+    grant(set(models), now)
+    return [None] * len(models)
+
+
+ORDER: tuple[Operation[Any, Any], ...] = (
+    submit,
+    take,
+    append,
+    finish,
+    send_back,
+    cancel,
+    renew,
+    mark_announced,
+    reap,
+    expire,
+    renew_unclaimed,
+    grant_waiting,
+)

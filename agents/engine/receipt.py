@@ -1,0 +1,40 @@
+"""A finished task explains itself: where its time went, who answered, and what to make of the answer."""
+
+from datetime import datetime
+from typing import Any
+
+from agents.models import AgentTask
+
+
+def phases(task: AgentTask, finished_at: datetime) -> list[dict[str, Any]]:
+    """Split the time from submission to the end, without gaps: the phases add up to the wall time. In seconds."""
+    tried_before = bool(task.attempts or task.interruptions)
+    marks = [
+        ("queued and earlier tries" if tried_before else "queued", task.granted_at),
+        ("waiting for a runner", task.started_at),
+        ("waiting for the first token", task.first_output_at),
+        ("answering", finished_at),
+    ]
+    steps, start = [], task.created_at
+    for name, moment in marks:
+        end = finished_at if moment is None else moment
+        if end > start or moment is not None:
+            steps.append({"name": name, "seconds": round((end - start).total_seconds(), 6)})
+        start = max(start, end)
+    return steps
+
+
+def receipt(task: AgentTask, finished_at: datetime, run: dict[str, Any]) -> dict[str, Any]:
+    """Explain a task that ends at finished_at.
+
+    run: what its last run knows: node, node_kind, rejected nodes, load_seconds, tokens_per_second, prompt estimate …
+    """
+    return {
+        "model": task.model,
+        "wall_seconds": round((finished_at - task.created_at).total_seconds(), 6),
+        "phases": phases(task, finished_at),
+        "attempts": task.attempts + 1,
+        "interruptions": task.interruptions,
+        "cached": False,
+        **run,
+    }

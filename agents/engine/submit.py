@@ -1,0 +1,116 @@
+"""Accepting work: check it, write it down, and only then say yes."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from agents import kinds
+from agents.engine import clock, operations, routing
+from agents.engine.errors import AgentNotReady, NotFinished, SessionClosed
+from agents.engine.process import writer
+from agents.models import Agent, AgentTask, AgentVersion, ChatMessage, ChatSession
+from core.exceptions import InvalidInput
+from core.idempotency import IdempotencyKey
+from core.models import User, uuid7
+
+TITLE_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A task that is written down. is_replay: it was made by an earlier request with the same idempotency key."""
+
+    task_id: uuid.UUID
+    is_replay: bool
+
+
+def submit(
+    *,
+    agent: Agent,
+    owner: User,
+    input: Mapping[str, Any],
+    session: ChatSession | None = None,
+    starts_session: bool = False,
+    version: AgentVersion | None = None,
+    idempotency_key: IdempotencyKey | None = None,
+    retry_of: AgentTask | None = None,
+) -> Accepted:
+    """Accept a task for an agent; when this returns, the task is committed and will end.
+
+    input: what the agent's kind asks for, such as {"message": …}.
+    session: the conversation to go on with; starts_session begins a new one, for kinds that have them.
+    version: a version to try instead of the live one.
+    Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, QueueFull, IdempotencyConflict.
+    """
+    version = version or agent.live_version
+    if not agent.is_enabled or version is None:
+        raise AgentNotReady(f"The agent {agent.name!r} is disabled or has no live version.")
+    kind = kinds.KINDS[agent.kind]
+    if session is not None:
+        _check_session(session, agent, kind)
+    cleaned = kind.clean(input, version)
+    task_id = uuid7()
+    new_session = _new_session(agent, owner, cleaned) if starts_session and kind.has_sessions and not session else None
+    conversation = session or new_session
+    task = AgentTask(
+        id=task_id,
+        agent=agent,
+        version=version,
+        kind=agent.kind,
+        model=routing.resolve_model(version),
+        session=conversation,
+        owner=owner,
+        team_id=owner.team_id,
+        retry_of=retry_of,
+        input=cleaned,
+        deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
+    )
+    submission = operations.Submission(
+        task=task,
+        new_session=new_session,
+        message=_message(task, conversation) if conversation else None,
+        idempotency_key=idempotency_key,
+    )
+    submitted = writer.call(operations.submit, submission)
+    return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
+
+
+def resubmit(task: AgentTask, *, owner: User, idempotency_key: IdempotencyKey | None = None) -> Accepted:
+    """Submit a finished task's input again, as a new task; the old one stays as it ended. Raises as `submit`."""
+    if not task.is_finished:
+        raise NotFinished("The task is not finished yet; cancel it first.")
+    return submit(
+        agent=task.agent,
+        owner=owner,
+        input=task.input,
+        session=task.session if task.session and task.session.closed_at is None else None,
+        idempotency_key=idempotency_key,
+        retry_of=task,
+    )
+
+
+def cancel(task_id: uuid.UUID) -> bool:
+    """End a task now; its runner lets go of the model within two seconds. False if it had ended before."""
+    return writer.call(operations.cancel, task_id)
+
+
+def _check_session(session: ChatSession, agent: Agent, kind: kinds.Kind) -> None:
+    if not kind.has_sessions:
+        raise InvalidInput({"session": [f"Agents of the kind {kind.name!r} have no conversations."]})
+    if session.agent_id != agent.pk:
+        raise SessionClosed("The conversation belongs to another agent.")
+    if session.closed_at is not None:
+        raise SessionClosed("The conversation was closed. Begin a new one.")
+
+
+def _new_session(agent: Agent, owner: User, cleaned: Mapping[str, Any]) -> ChatSession:
+    title = " ".join(str(cleaned.get("message", "")).split())[:TITLE_CHARACTERS]
+    return ChatSession(id=uuid7(), agent=agent, title=title, owner=owner, team_id=owner.team_id)
+
+
+def _message(task: AgentTask, session: ChatSession) -> ChatMessage:
+    return ChatMessage(
+        id=uuid7(), session=session, task=task, role=ChatMessage.Role.USER, content=task.input["message"]
+    )

@@ -1,0 +1,176 @@
+"""Every change of a task's state. Each happens within the caller's transaction, on rows that it has locked.
+
+A change is an update that names the state and the fence it starts from, and it writes the event that tells of it.
+`announced_at` is emptied by a grant and filled by the announcement, so that a crash between the two loses no wake-up.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from agents.engine import hints
+from agents.engine.events import event
+from agents.engine.receipt import receipt
+from agents.models import AgentTask, NodeModel, TaskEvent
+
+Status = AgentTask.Status
+
+# Long texts stay where they are: moving a task needs none of them.
+_HEAVY_FIELDS = ("input", "result", "output", "receipt")
+
+
+def lease_end(now: datetime) -> datetime:
+    return now + timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def lock(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:
+    """Lock tasks against every other writer, in one order everywhere so that two never wait for each other."""
+    rows = AgentTask.objects.select_for_update(no_key=True).filter(pk__in=task_ids).defer(*_HEAVY_FIELDS)
+    return {task.pk: task for task in rows.order_by("pk")}
+
+
+def is_held(task: AgentTask | None, fence: int) -> bool:
+    """Tell whether the run that this fence was given to still owns the task."""
+    return task is not None and task.status == Status.RUNNING and task.fence == fence
+
+
+def start(tasks: Sequence[AgentTask], place: NodeModel, now: datetime, *, runner: str = "") -> None:
+    """QUEUED -> RUNNING: give tasks a slot at a place, under a new fence.
+
+    runner: the process that runs them at once; empty: the first runner that asks takes them.
+    """
+    AgentTask.objects.filter(pk__in=[task.pk for task in tasks], status=Status.QUEUED).update(
+        status=Status.RUNNING,
+        fence=F("fence") + 1,
+        event_count=F("event_count") + 1,
+        node_id=place.node_id,
+        node_model_id=place.pk,
+        runner=runner,
+        lease_until=lease_end(now),
+        granted_at=now,
+        started_at=now if runner else None,
+        announced_at=now if runner else None,
+        first_output_at=None,
+        run_after=None,
+    )
+    for task in tasks:
+        task.status, task.fence = Status.RUNNING, task.fence + 1
+    _record(
+        event(
+            task, TaskEvent.Type.STATE, {"status": Status.RUNNING, "node": place.node.name, "model": place.name}, now
+        )
+        for task in tasks
+    )
+    if not runner:
+        _after_commit(hints.granted, tasks)
+
+
+def take(tasks: Sequence[AgentTask], runner: str, now: datetime) -> None:
+    """A runner takes granted tasks: from here on its process answers for them."""
+    AgentTask.objects.filter(pk__in=[task.pk for task in tasks], status=Status.RUNNING, runner="").update(
+        runner=runner, started_at=now, lease_until=lease_end(now)
+    )
+
+
+def send_back(
+    task: AgentTask,
+    now: datetime,
+    *,
+    reason: str,
+    run_after: datetime | None = None,
+    counts: str | None = None,
+) -> None:
+    """RUNNING -> QUEUED: the task starts over; the text so far is void.
+
+    counts: the counter to raise, "attempts" after an error, "interruptions" after the death of a runner, or None.
+    """
+    changes: dict[str, Any] = {counts: F(counts) + 1} if counts else {}
+    _move(
+        task,
+        now,
+        Status.QUEUED,
+        TaskEvent.Type.STATE,
+        {"status": Status.QUEUED, "reset": True, "reason": reason},
+        runner="",
+        lease_until=None,
+        run_after=run_after,
+        node_model=None,
+        **changes,
+    )
+
+
+def end(
+    task: AgentTask,
+    now: datetime,
+    status: "AgentTask.Status",
+    *,
+    error_code: str = "",
+    error_detail: str = "",
+    run: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> None:
+    """Finish a task. A finished task never moves again.
+
+    run: what its last run knows, for the receipt. fields: more columns to write, such as the result.
+    """
+    if status == Status.SUCCEEDED:
+        type_, data = (
+            TaskEvent.Type.DONE,
+            {
+                "status": status,
+                "truncated": fields.get("is_truncated", False),
+                "degraded": fields.get("is_degraded", False),
+                "prompt_tokens": fields.get("prompt_tokens"),
+                "output_tokens": fields.get("output_tokens"),
+            },
+        )
+    else:
+        type_, data = TaskEvent.Type.ERROR, {"status": status, "code": error_code, "detail": error_detail}
+    _move(
+        task,
+        now,
+        status,
+        type_,
+        data,
+        finished_at=now,
+        runner="",
+        lease_until=None,
+        error_code=error_code,
+        error_detail=error_detail,
+        receipt=receipt(task, now, dict(run or {})),
+        **fields,
+    )
+
+
+def _move(
+    task: AgentTask,
+    now: datetime,
+    status: "AgentTask.Status",
+    type_: TaskEvent.Type,
+    data: dict[str, Any],
+    **fields: Any,
+) -> None:
+    news = event(task, type_, data, now)
+    moved = AgentTask.objects.filter(pk=task.pk, status=task.status, fence=task.fence).update(
+        status=status, event_count=task.event_count, **fields
+    )
+    if not moved:
+        raise AssertionError(f"Task {task.pk} moved under its lock.")
+    task.status = status
+    _record([news])
+
+
+def _record(news: Iterable[TaskEvent]) -> None:
+    written = TaskEvent.objects.bulk_create(news)
+    ids = [item.task_id for item in written]
+    transaction.on_commit(lambda: hints.changed(ids), robust=True)
+
+
+def _after_commit(hint: hints.Listener, tasks: Sequence[AgentTask]) -> None:
+    ids = [task.pk for task in tasks]
+    transaction.on_commit(lambda: hint(ids), robust=True)

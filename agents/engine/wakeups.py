@@ -1,0 +1,96 @@
+"""How processes learn that a task has news without asking the database all the time.
+
+With Redis: a message per commit, with the ids of the tasks. On SQLite: the file's data version, which costs
+microseconds to look at. Otherwise followers look at the rows every 50 ms while anyone follows.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+from django.conf import settings
+from django.db import connection
+
+from agents.engine import hints
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "sutazai:task-news"
+DATA_VERSION_SECONDS = 0.005
+POLL_SECONDS = 0.05
+RECONNECT_SECONDS = 1.0
+
+
+def publish_changes() -> None:
+    """Let other processes hear of this one's commits, where Redis is configured."""
+    if settings.REDIS_URL:
+        from django_redis import get_redis_connection
+
+        redis = get_redis_connection("default")
+
+        def publish(task_ids: Sequence[uuid.UUID]) -> None:
+            try:
+                redis.publish(CHANNEL, b"".join(task_id.bytes for task_id in task_ids))
+            except redis_errors() as error:
+                logger.warning("Redis took no wake-up; followers will look for themselves: %s", error)
+
+        hints.changed_listeners.append(publish)
+
+
+def redis_errors() -> tuple[type[Exception], ...]:
+    from redis.exceptions import RedisError
+
+    return (RedisError, OSError)
+
+
+def listen(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+    """Call `wake` with the ids of changed tasks (None: any may have changed), in a thread of its own.
+
+    is_needed: blocks until anyone follows a task.
+    """
+    if settings.REDIS_URL:
+        source = _listen_to_redis
+    elif connection.vendor == "sqlite":
+        source = _watch_data_version
+    else:
+        source = _poll
+    threading.Thread(target=source, args=(wake, is_needed), name="engine-wakeups", daemon=True).start()
+
+
+def _listen_to_redis(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+    from django_redis import get_redis_connection
+
+    while True:
+        try:
+            with get_redis_connection("default").pubsub(ignore_subscribe_messages=True) as subscription:
+                subscription.subscribe(CHANNEL)
+                wake(None)  # something may have been missed while there was no connection
+                while True:
+                    message = subscription.get_message(timeout=2.0)
+                    if message is not None:
+                        data: bytes = message["data"]
+                        wake([uuid.UUID(bytes=data[at : at + 16]) for at in range(0, len(data), 16)])
+        except redis_errors() as error:
+            logger.warning("Redis is away; followers look at the rows instead: %s", error)
+            wake(None)
+            time.sleep(RECONNECT_SECONDS)
+
+
+def _watch_data_version(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+    last = None
+    while is_needed():
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA data_version")
+            version = cursor.fetchone()[0]
+        if version != last:
+            last = version
+            wake(None)
+        time.sleep(DATA_VERSION_SECONDS)
+
+
+def _poll(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+    while is_needed():
+        wake(None)
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,173 @@
+"""Group commit: the engine writes of all threads of a process share transactions.
+
+A commit costs a trip to the disk, whether it holds one change or a hundred. Threads hand their changes to one writer
+thread, which takes whatever has gathered since its last commit and writes it in one transaction. An operation is a
+plain function over a list of changes that returns one result for each; the same function serves a single change.
+"""
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from agents.engine import clock
+
+logger = logging.getLogger(__name__)
+
+Change = TypeVar("Change", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+
+BATCH_LIMIT = 256
+RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0)  # seconds between tries while the database is locked or away
+
+
+class Operation(Protocol[Change, Result]):
+    """Writes a list of changes within a transaction; returns a result, or an exception to raise, for each."""
+
+    __name__: str
+
+    def __call__(self, changes: Sequence[Change], now: datetime) -> "Sequence[Result | Exception]": ...
+
+
+@dataclass(order=True)
+class _Entry:
+    due: float  # time.monotonic()
+    number: int
+    operation: Operation[Any, Any] = field(compare=False)
+    change: Any = field(compare=False)
+    future: "Future[Any]" = field(compare=False)
+
+
+def apply(operation: Operation[Change, Result], changes: Sequence[Change]) -> "Sequence[Result | Exception]":
+    """Write changes in a transaction of their own, or as part of the one that the caller has open."""
+    with transaction.atomic():
+        return operation(changes, clock.now())
+
+
+class Writer:
+    """The writer thread of a process. Where it was not started, changes are written by the caller, at once.
+
+    order: the operations in the order in which a task meets them; within a batch they are written in that order, so
+    that a task's text is written before its end.
+    """
+
+    def __init__(self, order: Callable[[], Sequence[Operation[Any, Any]]]) -> None:
+        self._order = order
+        self._entries: list[_Entry] = []
+        self._number = 0
+        self._wakeup = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        with self._wakeup:
+            if self._thread is None:
+                self._stopping = False
+                self._thread = threading.Thread(target=self._run, name="engine-writer", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, then end the thread."""
+        thread = self._thread
+        with self._wakeup:
+            self._stopping = True
+            self._wakeup.notify()
+        if thread is not None:
+            thread.join()
+        self._thread = None
+
+    def call(self, operation: Operation[Change, Result], change: Change) -> Result:
+        """Write one change and return its result once it is committed."""
+        return self.send(operation, change).result()
+
+    def send(
+        self, operation: Operation[Change, Result], change: Change, *, delay_seconds: float = 0
+    ) -> "Future[Result]":
+        """Hand over one change; the future has its result once it is committed.
+
+        Inside a transaction of the caller the change belongs to that one, so it is written there and then.
+        """
+        if operation not in self._order():
+            raise LookupError(f"{operation.__name__} has no place in the writer's order.")
+        future: Future[Result] = Future()
+        if self._thread is None or connection.in_atomic_block:
+            _settle(future, apply(operation, [change])[0])
+            return future
+        with self._wakeup:
+            self._number += 1
+            entry = _Entry(time.monotonic() + delay_seconds, self._number, operation, change, future)
+            heapq.heappush(self._entries, entry)
+            if self._entries[0] is entry:
+                self._wakeup.notify()
+        return future
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._write(batch)
+        connection.close()
+
+    def _next_batch(self) -> list[_Entry]:
+        """Wait until something is due and take all that is; nothing means the end."""
+        with self._wakeup:
+            while True:
+                now = float("inf") if self._stopping else time.monotonic()
+                if self._entries and self._entries[0].due <= now:
+                    break
+                if self._stopping:
+                    return []
+                self._wakeup.wait(self._entries[0].due - now if self._entries else None)
+            batch = []
+            while self._entries and self._entries[0].due <= now and len(batch) < BATCH_LIMIT:
+                batch.append(heapq.heappop(self._entries))
+            return batch
+
+    def _write(self, batch: list[_Entry]) -> None:
+        try:
+            results = self._committed(batch)
+        except Exception as error:  # whatever it is belongs to the threads that wait for an answer
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
+                return
+            logger.warning("A batch of %d writes failed (%s); writing them one by one.", len(batch), error)
+            for entry in batch:
+                self._write([entry])
+            return
+        for entry in batch:
+            _settle(entry.future, results[entry.number])
+
+    def _committed(self, batch: list[_Entry]) -> dict[int, Any]:
+        """Write a batch in one transaction; while the database is locked or away, try again for some seconds."""
+        for delay in (*RETRY_DELAYS, None):
+            try:
+                with transaction.atomic():
+                    return self._results(batch)
+            except (OperationalError, InterfaceError):
+                connection.close()
+                if delay is None:
+                    raise
+                time.sleep(delay)
+        raise AssertionError("unreachable")
+
+    def _results(self, batch: list[_Entry]) -> dict[int, Any]:
+        now = clock.now()
+        results: dict[int, Any] = {}
+        for operation in self._order():
+            entries = [entry for entry in batch if entry.operation is operation]
+            if entries:
+                answers = operation([entry.change for entry in entries], now)
+                results.update({entry.number: answer for entry, answer in zip(entries, answers, strict=True)})
+        return results
+
+
+def _settle(future: "Future[Any]", result: Any) -> None:
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,0 +1,105 @@
+"""What every kind of agent has in common.
+
+A kind checks the input of a task and does its work. It talks to the model that the engine chose for it and yields its
+answer piece by piece; the engine writes the pieces down, sends them on, and deals with failure, time and money.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from agents.models import AgentTask, AgentVersion
+from agents.ollama.types import ChatChunk, JsonObject, Message
+from core.exceptions import InvalidInput
+
+
+class Model(Protocol):
+    """The model that a task was given, wherever it runs."""
+
+    is_builtin: bool
+    context_tokens: int
+
+    def chat(
+        self, messages: tuple[Message, ...], *, options: JsonObject, format: JsonObject | None = None
+    ) -> Iterator[ChatChunk]:
+        """Stream the model's answer; the last chunk is the one with `done`. Raises OllamaError."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task in the hands of its kind."""
+
+    task: AgentTask
+    version: AgentVersion
+    model: Model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What there is to say about an answer besides its text.
+
+    output: the answer as data, for kinds that give some. notes: figures for the receipt.
+    """
+
+    output: JsonObject | None = None
+    is_truncated: bool = False
+    is_degraded: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CannotAnswer(Exception):
+    """The kind gives up for good, for a reason that the asker can act on; another try would end the same."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class Kind(ABC):
+    """A kind of agent. `name` stands in rows and in the API and never changes."""
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    has_sessions: ClassVar[bool] = False
+
+    @abstractmethod
+    def clean(self, data: Mapping[str, Any], version: AgentVersion) -> JsonObject:
+        """Check a task's input and return what to store. Raises core.exceptions.InvalidInput."""
+
+    @abstractmethod
+    def run(self, work: Work) -> Generator[str, None, Outcome]:
+        """Do the work: yield the answer's text piece by piece, return what else there is to say.
+
+        Runs again from the start after a crash, so it may have no effects of its own.
+        Raises CannotAnswer, or OllamaError as the model's calls do.
+        """
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate how many tokens a text takes, on the high side: about 3.5 bytes each, and 4 around a message."""
+    return math.ceil(len(text.encode()) / 3.5) + 4
+
+
+def clean_text(data: Mapping[str, Any], name: str, version: AgentVersion) -> str:
+    """Check the one text that a task's input consists of. Raises InvalidInput."""
+    if unknown := sorted(set(data) - {name}):
+        raise InvalidInput({field: ["Unknown field."] for field in unknown})
+    text = data.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput({name: ["Write some text."]})
+    if "\x00" in text:
+        raise InvalidInput({name: ["Null characters are not allowed."]})
+    if len(text) > version.max_message_characters:
+        raise InvalidInput({name: [f"At most {version.max_message_characters} characters; this has {len(text)}."]})
+    return text
+
+
+def model_options(version: AgentVersion) -> JsonObject:
+    """Ollama options of a version, its output limit included."""
+    options = dict(version.options)
+    if version.max_output_tokens is not None:
+        options["num_predict"] = version.max_output_tokens
+    return options

@@ -1,0 +1,33 @@
+"""The same request again makes nothing twice: one rule for every POST that creates."""
+
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from core.exceptions import IdempotencyConflict
+from core.models import IdempotencyRecord
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """A caller's promise that a request is one and the same: who, where, which key, and the hash of what was sent."""
+
+    principal: str
+    route: str
+    key: str
+    body_hash: str
+
+
+def claim(key: IdempotencyKey, object_id: uuid.UUID, now: datetime) -> uuid.UUID:
+    """Claim a key for an object about to be made, in the caller's transaction.
+
+    Returns object_id when the key was free, else the id of the object that the first request made.
+    Raises IdempotencyConflict when the first request had another body.
+    """
+    IdempotencyRecord.objects.bulk_create(
+        [IdempotencyRecord(object_id=object_id, created_at=now, **asdict(key))], ignore_conflicts=True
+    )
+    record = IdempotencyRecord.objects.get(principal=key.principal, route=key.route, key=key.key)
+    if record.body_hash != key.body_hash:
+        raise IdempotencyConflict
+    return record.object_id
