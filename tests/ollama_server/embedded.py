@@ -1,0 +1,116 @@
+"""Ways to run the server: in this thread's loop, in a thread of a test, in a process of its own."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from tests.ollama_server.app import App
+from tests.ollama_server.http import Connection
+
+START_TIMEOUT_SECONDS = 20
+BACKLOG = 2048
+
+
+async def listen(app: App, host: str, port: int) -> asyncio.Server:
+    """Open the server's socket; port 0 takes a free one."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: Connection(app.handle, app.connections), host, port, backlog=BACKLOG)
+
+
+def port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+class RemoteControl:
+    """Asks a running server for its statistics and changes it."""
+
+    url: str
+
+    def stats(self) -> dict[str, Any]:
+        """GET /__stats."""
+        return self._call("GET", "/__stats")
+
+    def control(self, **changes: Any) -> None:
+        """POST /__control, for example control(faults=[{"knobs": "status503", "times": 2}])."""
+        self._call("POST", "/__control", json.dumps(changes))
+
+    def _call(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {"Connection": "close"})
+            response = connection.getresponse()
+            value: dict[str, Any] = json.load(response)
+        if response.status != 200:
+            raise RuntimeError(f"{path}: {value}")
+        return value
+
+
+class OllamaTestServer(RemoteControl):
+    """The server in a thread of this process; arguments as for App."""
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, models: Any = None, **settings: Any) -> None:
+        self._host = host
+        self._port = port
+        if models is not None:
+            settings["models"] = tuple(models)
+        self.app = App(**settings)
+        self._is_ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ollama-test-server", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._is_ready.wait(START_TIMEOUT_SECONDS):
+            raise RuntimeError("the Ollama test server did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_TIMEOUT_SECONDS)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        server = await listen(self.app, self._host, self._port)
+        self.port = port_of(server)
+        self.url = f"http://{self._host}:{self.port}"
+        self._is_ready.set()
+        await self._stop.wait()
+        server.close()
+        for connection in list(self.app.connections):
+            connection.close()
+
+
+class OllamaTestProcess(RemoteControl):
+    """The server in a process of its own, for benchmarks and chaos; arguments as on the command line."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._command = [sys.executable, "-m", "tests.ollama_server", *arguments]
+
+    def __enter__(self) -> Self:
+        root = Path(__file__).resolve().parents[2]
+        self.process = subprocess.Popen(self._command, cwd=root, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[-1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        self.process.wait(START_TIMEOUT_SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
