@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_tethered_command_dies_with_its_parent(wait_until):
     with subprocess.Popen([sys.executable, "-c", PARENT_OF_A_TETHERED_CHILD], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        wait_until(lambda: open(f"/proc/{pid}/comm").read() == "sleep\n")  # noqa: SIM115
+        wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
         owner = str(ProcessIdentity.of(pid))
         parent.kill()
     wait_until(lambda: not is_alive(owner))

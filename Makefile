@@ -1,0 +1,96 @@
+# `make` lists the commands. Each makes what it needs; nothing has to be prepared.
+
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+LOCK := $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+PYTEST := $(RUN) -m pytest
+SERVICES := $(RUN) -m tests.services run --
+
+.PHONY: help
+help: ## List these commands
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /|/' \
+		| while IFS='|' read -r name purpose; do printf '  make %-20s %s\n' "$$name" "$$purpose"; done
+
+.PHONY: run
+run: ## Start everything on http://127.0.0.1:10010 (Ctrl-C stops it)
+	@$(PYTHON) bin/environment.py requirements.txt
+	@exec $(RUN) manage.py up --stop-with-parent
+
+.PHONY: test
+test: lint format-check types layers migrations-check deploy-check unit ## All checks and all tests
+
+.PHONY: environment
+environment:
+	@$(PYTHON) bin/environment.py requirements.txt requirements/dev.txt
+
+.PHONY: lint
+lint: environment ## Find mistakes (ruff)
+	$(RUN) -m ruff check .
+
+.PHONY: format
+format: environment ## Format the code and mend what can be mended
+	$(RUN) -m ruff check --fix-only --quiet .
+	$(RUN) -m ruff format .
+
+.PHONY: format-check
+format-check: environment ## Check that the code is formatted
+	$(RUN) -m ruff format --check .
+
+.PHONY: types
+types: environment ## Check the types (mypy)
+	$(RUN) -m mypy
+
+.PHONY: layers
+layers: environment ## Check who imports whom (import-linter)
+	$(RUN) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+.PHONY: migrations-check
+migrations-check: environment ## Check that the migrations match the models
+	$(RUN) bin/in_clean_settings.py local manage.py makemigrations --check --dry-run
+
+.PHONY: deploy-check
+deploy-check: environment ## Check the settings of a production server
+	$(RUN) bin/in_clean_settings.py production manage.py check --deploy --fail-level WARNING
+
+# The tests of the first line run on both databases. The full run comes last: its summary is the result.
+.PHONY: unit
+unit: environment ## Run the tests on SQLite, PostgreSQL, Redis, RabbitMQ and Chromium
+	$(SERVICES) $(MAKE) --no-print-directory tests-on-postgresql tests-on-sqlite
+
+.PHONY: tests-on-postgresql tests-on-sqlite
+tests-on-postgresql:
+	@DATABASE_URL="$$SUTAZAI_TEST_POSTGRES_URL" $(PYTEST) -m both_databases --cov --cov-report= --cov-fail-under=0
+tests-on-sqlite:
+	@$(PYTEST) --cov --cov-append
+
+.PHONY: coverage
+coverage: ## Show which lines the last test run missed
+	$(RUN) -m coverage report --show-missing --skip-covered
+
+.PHONY: lock
+lock: environment ## Lock the requirements again, with hashes
+	$(LOCK) requirements/base.in --output-file requirements.txt
+	$(LOCK) requirements/dev.in --output-file requirements/dev.txt
+
+.PHONY: ollama-test-server
+ollama-test-server: environment ## Start a scripted Ollama server on port 11435 for experiments
+	@exec $(RUN) -m tests.ollama_server --port 11435
+
+.PHONY: bench
+bench: environment ## Measure speed and memory
+	@$(RUN) -m bench
+
+.PHONY: chaos
+chaos: environment ## Kill everything in turn and count what was lost
+	@$(RUN) -m bench.chaos
+
+.PHONY: screenshots
+screenshots: environment ## Take the pictures of docs/images again
+	@$(RUN) -m bench.screenshots
+
+.PHONY: clean
+clean: ## Remove .venv and what checks and tests left; never the data
+	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,64 @@
+"""What every test may use, and which tests wait for a server that is not there.
+
+`make unit` starts the servers (see tests/services) and names them in the environment.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.services import SERVICE_VARIABLES
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, variable in SERVICE_VARIABLES.items():
+        if item.get_closest_marker(marker) and not os.environ.get(variable):
+            reason = f"{variable} is not set: run it through `make unit` or `python -m tests.services run -- pytest`"
+            if IN_CI:
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+
+
+def _service_url(marker: str) -> str:
+    return os.environ[SERVICE_VARIABLES[marker]]
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """A real Redis server, shared by all tests of the run."""
+    return _service_url("redis")
+
+
+@pytest.fixture
+def rabbitmq_url() -> str:
+    """A real RabbitMQ server, shared by all tests of the run."""
+    return _service_url("rabbitmq")
+
+
+@pytest.fixture
+def postgres_url() -> str:
+    """A database of a real PostgreSQL server, shared by all tests of the run; it has no tables."""
+    return _service_url("postgres")
+
+
+@pytest.fixture
+def chromium_path() -> str:
+    """Debian's Chromium, for playwright's `executable_path`."""
+    return _service_url("chromium")
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Wait for a condition, and fail if it does not come true in time."""
+
+    def wait(condition: Callable[[], object], *, timeout_seconds: float = 20) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"It did not happen within {timeout_seconds} seconds."
+            time.sleep(0.01)
+
+    return wait
