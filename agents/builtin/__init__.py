@@ -1,0 +1,1 @@
+"""The built-in model: no weights. It quotes the handbook and analyses text by classical methods."""
