@@ -97,8 +97,8 @@ def _start_of(pid: int) -> int | None:
     return None if state in "ZX" else int(fields[18])
 
 
-def die_with_parent(parent_pid: int | None = None) -> None:
-    """Have the kernel kill this process when its parent dies, so that no orphan keeps a port or a lease.
+def die_with_parent(parent_pid: int | None = None, *, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel end this process when its parent dies, so that no orphan keeps a port or a lease.
 
     parent_pid: who started this process; found out where multiprocessing did. The kernel tells of deaths from now on,
     so one that died before is noticed here. Call it in the main thread: the request belongs to the calling thread.
@@ -109,8 +109,8 @@ def die_with_parent(parent_pid: int | None = None) -> None:
     if parent_pid is None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    if libc.prctl(PR_SET_PDEATHSIG, by, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     if os.getppid() != parent_pid:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
