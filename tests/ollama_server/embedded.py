@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +18,7 @@ from tests.ollama_server.app import App
 from tests.ollama_server.http import Connection
 
 START_TIMEOUT_SECONDS = 20
+POLL_SECONDS = 0.005
 BACKLOG = 2048
 
 
@@ -41,6 +44,17 @@ class RemoteControl:
     def control(self, **changes: Any) -> None:
         """POST /__control, for example control(faults=[{"knobs": "status503", "times": 2}])."""
         self._call("POST", "/__control", json.dumps(changes))
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], *, seconds: float = 5.0) -> dict[str, Any]:
+        """Return the statistics as soon as they meet the condition; raises AssertionError after `seconds`."""
+        limit = time.monotonic() + seconds
+        while True:
+            stats = self.stats()
+            if condition(stats):
+                return stats
+            if time.monotonic() > limit:
+                raise AssertionError(f"not within {seconds} s: {stats}")
+            time.sleep(POLL_SECONDS)
 
     def _call(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         parts = urlsplit(self.url)

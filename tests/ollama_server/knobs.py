@@ -5,6 +5,7 @@ f200       the first byte after 200 ms        d50   each further token after 50 
 l500       loading takes 500 ms               p8    8 slots for this model
 think3     3 thinking tokens (when thinking)
 split1     send the bytes one by one, each in a TCP segment of its own
+ascii      escape every other character, which Ollama itself does not
 
 hang       take the request and never answer  reset  take it and break the connection
 status503  answer with that status, as Ollama or a proxy in front of it would
@@ -29,6 +30,7 @@ class Knobs:
     p: int | None = None
     think: int | None = None
     split: int | None = None
+    ascii: int | None = None
     hang: int | None = None
     reset: int | None = None
     status: int | None = None

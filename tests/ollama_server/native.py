@@ -1,6 +1,7 @@
 """Ollama's own endpoints under /api."""
 
 import asyncio
+import functools
 import hashlib
 import json
 import time
@@ -349,9 +350,11 @@ async def _progress(body: dict[str, Any], reply: Reply, steps: list[dict[str, An
     reply.end()
 
 
-def _line(value: dict[str, Any]) -> bytes:
-    # Real Ollama writes UTF-8, with U+2028 and U+0085 unescaped or escaped as Go likes; UTF-8 is the harder test.
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+def _line(value: dict[str, Any], *, ascii_only: bool = False) -> bytes:
+    """Encode as Go does: UTF-8, but U+2028 and U+2029 escaped. U+0085 is not, and breaks clients that split on it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=ascii_only)
+    text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def _chat_piece(content: str, thinking: str, tool_call: Any) -> dict[str, Any]:
@@ -369,6 +372,7 @@ def _generate_piece(content: str, thinking: str, tool_call: Any) -> dict[str, An
 
 def _native_format(job: Job, piece: Callable[[str, str, Any], dict[str, Any]], *, logprobs: bool, top: int) -> Format:
     head = {"model": job.name, "created_at": timestamp()}
+    line = functools.partial(_line, ascii_only=job.knobs.ascii is not None)
 
     def render(answer: Answer, start: int, stop: int) -> bytes:
         text = "".join(answer.tokens[start:stop])
@@ -376,13 +380,13 @@ def _native_format(job: Job, piece: Callable[[str, str, Any], dict[str, Any]], *
         value = head | piece("" if is_thought else text, text if is_thought else "", None) | {"done": False}
         if logprobs:
             value["logprobs"] = [_logprob(token, top) for token in answer.tokens[start:stop]]
-        return _line(value)
+        return line(value)
 
     def final(answer: Answer) -> dict[str, Any]:
         return {"done": True, "done_reason": answer.done_reason} | answer.usage()
 
     def last(answer: Answer) -> list[bytes]:
-        return [_line(head | piece("", "", answer.tool_call) | final(answer))]
+        return [line(head | piece("", "", answer.tool_call) | final(answer))]
 
     def whole(answer: Answer, done: bool) -> dict[str, Any]:
         value = head | piece(answer.text, answer.thoughts, answer.tool_call)
@@ -390,7 +394,7 @@ def _native_format(job: Job, piece: Callable[[str, str, Any], dict[str, Any]], *
             value["logprobs"] = [_logprob(token, top) for token in answer.tokens]
         return value | (final(answer) if done else {"done": False})
 
-    return Format(NDJSON, render, last, lambda text: _line({"error": text}), whole)
+    return Format(NDJSON, render, last, lambda text: line({"error": text}), whole)
 
 
 def _logprob(token: str, top: int) -> dict[str, Any]:
