@@ -74,6 +74,11 @@ class Interrupt:
     def is_set(self) -> bool:
         return self._is_set
 
+    @property
+    def is_watching(self) -> bool:
+        """True while a call that it would end holds a socket."""
+        return bool(self._sockets)
+
     def shutdown(self) -> None:
         """End every call under way within milliseconds; safe from any thread, and more than once."""
         with self._lock:

@@ -94,6 +94,11 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
 
+    @property
+    def is_busy(self) -> bool:
+        """True while a request is being answered on it."""
+        return self._task is not None
+
     def close(self) -> None:
         self._transport.abort()
 
