@@ -145,11 +145,11 @@ class Supervisor:
         with self._selector, _signals() as wakeup:
             self._selector.register(wakeup, selectors.EVENT_READ, lambda: self._take_signals(wakeup))
             while not self._is_over():
-                self._collect()
                 self._start_due()
                 self._check_readiness()
                 self._kill_late()
                 self._wait(self._seconds_to_next_turn())
+                self._collect()  # last: it may have been the end, and then nothing would wake us again
             while self._wait(0):  # what the programs wrote last
                 pass
             self._say("Stopped.")
