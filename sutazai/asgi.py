@@ -1,0 +1,201 @@
+"""The web process: a small dispatcher in front of Django.
+
+1. /health is answered here, from memory.
+2. Everything else goes to Django, which runs as a WSGI application in a bounded pool of threads that keep their
+   database connections: half the CPU of Django's own ASGI handler.
+3. Where Django's answer asks to follow a task, the dispatcher does so on the event loop, without a thread.
+
+A request's body is read before a thread is taken, so slow senders hold none.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sutazai.settings")
+
+from a2wsgi import WSGIMiddleware
+from django.conf import settings
+from django.db import close_old_connections
+from django.http import HttpResponse
+
+from core.ops.processes import die_with_parent
+from sutazai.wsgi import application as django_application
+
+# After django_application: that sets Django up.
+from agents.api import streams  # isort: skip
+from agents.engine import service  # isort: skip
+from core.api import problems  # isort: skip
+from core.ops import health  # isort: skip
+
+die_with_parent()
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+FOLLOW = streams.FOLLOW_HEADER.lower().encode()
+AWAIT = streams.AWAIT_HEADER.lower().encode()
+JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+
+_django = WSGIMiddleware(django_application, workers=settings.WEB_THREADS)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "http":
+        await _http(scope, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": 1000})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    service.start()
+    health.start()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await asyncio.to_thread(service.stop)
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _http(scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"].rstrip("/")
+    if path in {"/health", "/api/health"}:
+        await _send(send, 200, JSON_HEADERS, health.liveness_body())
+    elif path in {"/health/ready", "/api/health/ready"}:
+        status, body = health.readiness_body()
+        await _send(send, status, JSON_HEADERS, body)
+    else:
+        await _through_django(scope, receive, send)
+
+
+async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await _read_body(receive)
+    if body is None:
+        response = problems.response(
+            status=413,
+            code="body-too-large",
+            title="The request is too large",
+            detail=f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
+            request_id=uuid.uuid4().hex,
+        )
+        await _send(send, response.status_code, _headers(response), response.content, closes=True)
+        return
+    answer = _Answer(send)
+    await _django(_plain(scope), _replay(body), answer.send)
+    if answer.follow:
+        await _while_connected(receive, _stream(answer, send))
+    elif answer.wait_for:
+        await _while_connected(receive, _answer_later(answer, send))
+
+
+def _plain(scope: Scope) -> Scope:
+    """Drop what WSGI cannot tell apart or hold: header names with an underscore, a query that is not ASCII."""
+    headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
+    return {**scope, "headers": headers, "query_string": scope["query_string"].decode("latin-1").encode("ascii", "ignore")}
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """Read a request's body; None when it is larger than a request may be."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return None
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replay(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+class _Answer:
+    """Passes Django's answer on, unless it is one that asks to follow a task: that one is kept."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.start: Message = {}
+        self.follow = ""
+        self.wait_for = ""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
+            self.follow = headers.get(FOLLOW, b"").decode()
+            self.wait_for = headers.get(AWAIT, b"").decode()
+            if self.follow or self.wait_for:
+                own = {FOLLOW, AWAIT, b"content-length"}
+                message["headers"] = [item for item in message["headers"] if item[0] not in own]
+                self.start = message
+        if not self.start:
+            await self._send(message)
+
+    @property
+    def request_id(self) -> str:
+        return dict(self.start["headers"]).get(b"x-request-id", b"").decode()
+
+
+async def _stream(answer: _Answer, send: Send) -> None:
+    task_id, after = answer.follow.split()
+    await send(answer.start)
+    async for piece in streams.event_stream(uuid.UUID(task_id), int(after)):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _answer_later(answer: _Answer, send: Send) -> None:
+    task_id = uuid.UUID(answer.wait_for)
+    await streams.wait_for_end(task_id)
+    response = await asyncio.to_thread(_render, task_id, answer.request_id)
+    kept = [item for item in answer.start["headers"] if item[0] != b"content-type"]
+    await _send(send, response.status_code, kept + _headers(response), response.content)
+
+
+def _render(task_id: uuid.UUID, request_id: str) -> HttpResponse:
+    try:
+        return streams.answer(task_id, request_id)
+    finally:
+        close_old_connections()
+
+
+async def _while_connected(receive: Receive, work: Awaitable[None]) -> None:
+    """Do the work until it is done or the client has gone; the task goes on either way."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _headers(response: HttpResponse) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+
+
+async def _send(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, closes: bool = False
+) -> None:
+    length = [(b"content-length", str(len(body)).encode())]
+    ending = [(b"connection", b"close")] if closes else []
+    await send({"type": "http.response.start", "status": status, "headers": headers + length + ending})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
