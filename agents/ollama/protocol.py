@@ -48,11 +48,13 @@ def base_url(address: str) -> str:
 
     Raises ValueError for anything that is no http(s) address.
     """
-    text = address.strip().rstrip("/")
+    text = address.strip()
     has_scheme = "://" in text
     parts = urlsplit(text if has_scheme else f"http://{text}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    is_address = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
+    if not is_address or not text.isprintable() or " " in text:
         raise ValueError(f"not an http address: {address!r}")
+    parts = parts._replace(path=parts.path.rstrip("/"))
     if parts.username is not None or parts.password is not None:
         raise ValueError("an address must not hold credentials")
     if parts.port is None and not has_scheme:
@@ -182,6 +184,8 @@ class ReplyStream(Generic[ItemT]):
         try:
             items = self._items([tail])
         except errors.NotOllama:
+            if not tail.lstrip().startswith(b"{"):
+                raise
             raise errors.CutStream("the answer ends in the middle of a line") from None
         if not self.is_done:
             raise errors.UnfinishedStream("the answer ended without its last line")

@@ -148,15 +148,22 @@ class _Call:
             return Interrupted(f"interrupted while {self.phase.value}")
         if self.deadline is not None and time.monotonic() >= self.deadline - CLOCK_SLACK_SECONDS:
             return DeadlineExceeded(f"the deadline passed while {self.phase.value}")
+        return self._failure(error)
+
+    def _failure(self, error: Exception) -> NetError:
         detail = f"{_root_cause(error)} while {self.phase.value}"
         if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationValueError):
             return InvalidUrl(detail)
-        kind = _BEFORE_REQUEST.get(self.phase) or (_ON_TIMEOUT.get(self.phase) if _is_timeout(error) else None)
-        return kind(detail) if kind else ConnectionLost(detail, body_began=self.phase is _Phase.BODY)
+        if self.phase in _BEFORE_REQUEST:
+            return _BEFORE_REQUEST[self.phase](detail)
+        if self.phase is _Phase.FIRST_BYTE and _is_timeout(error):
+            return FirstByteTimeout(f"nothing came within {self.timeouts.first_byte:g} s")
+        if self.phase is _Phase.BODY and _is_timeout(error):
+            return GapTimeout(f"nothing more came within {self.timeouts.gap:g} s")
+        return ConnectionLost(detail, body_began=self.phase is _Phase.BODY)
 
 
 _BEFORE_REQUEST: dict[_Phase, type[NetError]] = {_Phase.POOL: PoolExhausted, _Phase.CONNECT: ConnectFailed}
-_ON_TIMEOUT: dict[_Phase, type[NetError]] = {_Phase.FIRST_BYTE: FirstByteTimeout, _Phase.BODY: GapTimeout}
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -252,7 +259,7 @@ class _CallPool(HTTPConnectionPool):
 
     ConnectionCls = _CallConnection
 
-    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002  # requests never passes one
+    def _get_conn(self, timeout: float | None = None) -> Any:  # requests passes none
         call = _current_call.get()
         conn: Any = super()._get_conn(timeout=call.limit(call.timeouts.pool))
         conn.call = call
