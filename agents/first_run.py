@@ -32,7 +32,7 @@ def create_starter_agents(owner: User) -> list[Agent]:
 
 
 def _create(owner: User, name: str, kind: str, description: str, system_prompt: str) -> Agent:
-    agent = Agent.objects.create(name=name, kind=kind, description=description, owner=owner, team_id=owner.team_id)
+    agent = Agent.objects.create(name=name, kind=kind, description=description, owner=owner, team=owner.team)
     version = agent.add_version(
         created_by=owner, system_prompt=system_prompt, allows_builtin_fallback=True, note="Came with the installation."
     )

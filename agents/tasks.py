@@ -15,10 +15,10 @@ def run(task_id: str) -> None:
 
 
 @worker_ready.connect
-def start_engine(**kwargs: Any) -> None:
+def start_engine(**_: Any) -> None:
     service.start()
 
 
 @worker_shutting_down.connect
-def stop_engine(**kwargs: Any) -> None:
+def stop_engine(**_: Any) -> None:
     service.stop()

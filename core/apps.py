@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
 
-def ensure_default_team(sender: AppConfig, using: str, **kwargs: Any) -> None:
+def ensure_default_team(using: str, **_: Any) -> None:
     from core.models import DEFAULT_TEAM_ID, Team
 
     Team.objects.using(using).get_or_create(pk=DEFAULT_TEAM_ID, defaults={"name": "Default", "slug": "default"})
@@ -16,4 +16,6 @@ class CoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from core.ops import jobs  # noqa: F401 - registers core's maintenance jobs
+
         post_migrate.connect(ensure_default_team, sender=self)

@@ -97,7 +97,8 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
 def _plain(scope: Scope) -> Scope:
     """Drop what WSGI cannot tell apart or hold: header names with an underscore, a query that is not ASCII."""
     headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
-    return {**scope, "headers": headers, "query_string": scope["query_string"].decode("latin-1").encode("ascii", "ignore")}
+    query = bytes(byte for byte in scope["query_string"] if byte < 128)
+    return {**scope, "headers": headers, "query_string": query}
 
 
 async def _read_body(receive: Receive) -> bytes | None:

@@ -33,6 +33,7 @@ class ChosenModel:
     """
 
     def __init__(self, place: NodeModel, options: JsonObject, interrupt: Interrupt, deadline: float) -> None:
+        self.node = place.node
         self.is_builtin = place.node.is_builtin
         self.context_tokens = _context_tokens(place, options)
         self._place = place
@@ -41,14 +42,14 @@ class ChosenModel:
         self.calls: list[ChatChunk] = []
 
     def chat(
-        self, messages: tuple[Message, ...], *, options: JsonObject, format: JsonObject | None = None
+        self, messages: tuple[Message, ...], *, options: JsonObject, schema: JsonObject | None = None
     ) -> Iterator[ChatChunk]:
         _release_connection()
         if self.is_builtin:
             chunks = _builtin_chunks(messages)
         else:
-            request = ChatRequest(model=self._place.name, messages=messages, options=options, format=format)
-            chunks = client_for(self._place.node).chat(request, interrupt=self._interrupt, deadline=self._deadline)
+            request = ChatRequest(model=self._place.name, messages=messages, options=options, format=schema)
+            chunks = client_for(self.node).chat(request, interrupt=self._interrupt, deadline=self._deadline)
         for chunk in chunks:
             if chunk.done:
                 self.calls.append(chunk)
@@ -67,8 +68,8 @@ class ChosenModel:
         eval_seconds = sum(call.eval_seconds for call in self.calls)
         output_tokens = self.output_tokens
         return {
-            "node": self._place.node.name,
-            "node_kind": self._place.node.kind,
+            "node": self.node.name,
+            "node_kind": self.node.kind,
             "context_tokens": self.context_tokens,
             "model_calls": len(self.calls),
             "load_seconds": round(sum(call.load_seconds for call in self.calls), 6),

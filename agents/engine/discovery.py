@@ -85,7 +85,7 @@ def refresh(node: Node) -> bool:
     node.server_version = version[:50]
     _write_models(node, installed, {canonical_model_name(model.name): model for model in loaded})
     node_health.set_status(node, Node.Status.UP, "")
-    for model in node.models.filter(is_available=True).values_list("name", flat=True):
+    for model in node.places.filter(is_available=True).values_list("name", flat=True):
         writer.call(operations.grant_waiting, model)  # tasks may wait for what has just been found
     return True
 

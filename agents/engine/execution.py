@@ -10,10 +10,11 @@ import logging
 import random
 import time
 import uuid
+from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
-from agents import kinds
 from agents.engine import clock, isolation, node_health, operations
 from agents.engine.chosen_model import ChosenModel
 from agents.engine.grant import Ticket
@@ -21,6 +22,7 @@ from agents.engine.owners import this_process
 from agents.engine.process import writer
 from agents.engine.runs import Run, runs
 from agents.engine.text_stream import LeaseLost, TextStream
+from agents.kinds import KINDS
 from agents.kinds.base import CannotAnswer, Outcome, Work
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, Interrupted, OllamaError
@@ -45,136 +47,115 @@ def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
     """Run a task in this process; returns the ticket of another one, if this thread takes one and was given one."""
     current = runs.begin(ticket, takes_next=takes_next)
     try:
-        return _execute(current)
+        attempt = _prepare(current)
+        return attempt.make() if attempt else None
     except LeaseLost:
         return None
     finally:
         runs.end(current)
 
 
-def _execute(current: Run) -> Ticket | None:
-    task = _load(current.ticket)
-    if task is None:  # deleted, or taken over since
+def _prepare(current: Run) -> "Attempt | None":
+    """Read what the run needs; None when its task was deleted or taken over since."""
+    rows = AgentTask.objects.running().select_related("version", "node_model__node")
+    task = rows.filter(pk=current.ticket.task_id, fence=current.ticket.fence).first()
+    if task is None or task.node_model is None:
         return None
     seconds_left = (task.deadline_at - clock.now()).total_seconds()
     model = ChosenModel(task.node_model, task.version.options, current.interrupt, time.monotonic() + seconds_left)
-    stream = TextStream(current.ticket)
-    try:
-        outcome = _answer(task, model, stream)
-    except CannotAnswer as refusal:
-        return _fail(current, task, model, stream, refusal.code, refusal.detail)
-    except Interrupted:
-        current.give_back()
-        return None
-    except DeadlineExceeded as error:
-        return _fail(current, task, model, stream, "deadline-passed", error.detail, status=Status.EXPIRED)
-    except OllamaError as error:
-        return _after_error(current, task, model, stream, error)
-    except LeaseLost:
-        raise
-    except Exception:
-        logger.exception("Task %s failed in its kind %r.", task.pk, task.kind)
-        return _fail(current, task, model, stream, "internal-error", "The agent failed; the log says why.")
-    node_health.answered(task.node)
-    return _succeed(current, task, model, stream, outcome)
+    return Attempt(current, task, model, TextStream(current.ticket))
 
 
-def _load(ticket: Ticket) -> AgentTask | None:
-    rows = AgentTask.objects.running().select_related("version", "node_model__node", "node")
-    return rows.filter(pk=ticket.task_id, fence=ticket.fence).first()
+@dataclass(frozen=True)
+class Attempt:
+    """One run at work. Its methods that end the run return the ticket of the next task for this thread, if any."""
 
+    run: Run
+    task: AgentTask
+    model: ChosenModel
+    stream: TextStream
 
-def _answer(task: AgentTask, model: ChosenModel, stream: TextStream) -> Outcome:
-    """Let the kind work; its pieces go to the stream."""
-    pieces = kinds.KINDS[task.kind].run(Work(task=task, version=task.version, model=model))
-    while True:
+    def make(self) -> Ticket | None:
         try:
-            piece = next(pieces)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
-        stream.add(piece, live_streams=len(runs))
+            outcome = self._answer()
+        except CannotAnswer as refusal:
+            return self._fail(refusal.code, refusal.detail)
+        except Interrupted:
+            self.run.give_back()
+            return None
+        except DeadlineExceeded as error:
+            return self._fail(error.code, error.detail, status=Status.EXPIRED)
+        except OllamaError as error:
+            return self._after_error(error)
+        except LeaseLost:
+            raise
+        except Exception:
+            logger.exception("Task %s failed in its kind %r.", self.task.pk, self.task.kind)
+            return self._fail("internal-error", "The agent failed; the log says why.")
+        node_health.answered(self.model.node)
+        return self._succeed(outcome)
 
+    def _answer(self) -> Outcome:
+        """Let the kind work; its pieces go to the stream."""
+        pieces = KINDS[self.task.kind].run(Work(task=self.task, version=self.task.version, model=self.model))
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                return outcome
+            self.stream.add(piece, live_streams=len(runs))
 
-def _succeed(current: Run, task: AgentTask, model: ChosenModel, stream: TextStream, outcome: Outcome) -> Ticket | None:
-    tail = stream.pull()
-    is_degraded = outcome.is_degraded or model.is_builtin
-    notes = {**model.notes(), **outcome.notes, "truncated": outcome.is_truncated, "degraded": is_degraded}
-    return _finish(
-        current,
-        Status.SUCCEEDED,
-        tail=tail,
-        run=notes,
-        fields={
-            "result": stream.text,
+    def _succeed(self, outcome: Outcome) -> Ticket | None:
+        tail = self.stream.pull()
+        is_degraded = outcome.is_degraded or self.model.is_builtin
+        notes = {**outcome.notes, "truncated": outcome.is_truncated, "degraded": is_degraded}
+        fields = {
+            "result": self.stream.text,
             "output": outcome.output,
             "is_truncated": outcome.is_truncated,
             "is_degraded": is_degraded,
-            "prompt_tokens": model.prompt_tokens,
-            "output_tokens": model.output_tokens,
-        },
-    )
+            "prompt_tokens": self.model.prompt_tokens,
+            "output_tokens": self.model.output_tokens,
+        }
+        return self._finish(Status.SUCCEEDED, tail=tail, notes=notes, fields=fields)
 
+    def _fail(self, code: str, detail: str, *, status: "AgentTask.Status" = Status.FAILED) -> Ticket | None:
+        logger.warning("Task %s on %s: %s: %s", self.task.pk, self.model.node, code, detail)
+        return self._finish(status, tail=self.stream.pull(), error_code=code, error_detail=detail)
 
-def _fail(
-    current: Run,
-    task: AgentTask,
-    model: ChosenModel,
-    stream: TextStream,
-    code: str,
-    detail: str,
-    *,
-    status: "AgentTask.Status" = Status.FAILED,
-) -> Ticket | None:
-    logger.warning("Task %s on %s: %s: %s", task.pk, task.node, code, detail)
-    return _finish(
-        current, status, tail=stream.pull(), run=model.notes(), error_code=code, error_detail=detail, fields={}
-    )
-
-
-def _finish(
-    current: Run,
-    status: "AgentTask.Status",
-    *,
-    tail: str,
-    run: dict[str, object],
-    fields: dict[str, object],
-    error_code: str = "",
-    error_detail: str = "",
-) -> Ticket | None:
-    ticket = current.ticket
-    finished = writer.call(
-        operations.finish,
-        operations.Finish(
-            ticket.task_id,
-            ticket.fence,
+    def _finish(
+        self, status: "AgentTask.Status", *, tail: str, notes: dict[str, Any] | None = None, **end: Any
+    ) -> Ticket | None:
+        finish = operations.Finish(
+            self.run.ticket.task_id,
+            self.run.ticket.fence,
             status,
             tail=tail,
-            run=run,
-            fields=fields,
-            error_code=error_code,
-            error_detail=error_detail,
-            next_for=this_process() if current.takes_next else "",
-        ),
-    )
-    return finished.next_ticket
+            run={**self.model.notes(), **(notes or {})},
+            next_for=this_process() if self.run.takes_next else "",
+            **end,
+        )
+        return writer.call(operations.finish, finish).next_ticket
 
-
-def _after_error(
-    current: Run, task: AgentTask, model: ChosenModel, stream: TextStream, error: OllamaError
-) -> Ticket | None:
-    """Try again later where that may help, else fail with what an operator can act on."""
-    node_health.failed(task.node, error)
-    tries = settings.MAX_ATTEMPTS if error.max_retries is None else min(settings.MAX_ATTEMPTS, error.max_retries + 1)
-    if not error.retryable or task.attempts + 1 >= tries:
-        return _fail(current, task, model, stream, error.code, error.detail)
-    delay = _retry_delay(task.attempts)
-    logger.info("Task %s tries again in %.1f s: %s", task.pk, delay, error.detail)
-    ticket = current.ticket
-    reason = f"{error.code}: {error.detail}"
-    change = operations.SendBack(ticket.task_id, ticket.fence, reason[:500], counts="attempts", delay_seconds=delay)
-    writer.call(operations.send_back, change)
-    return None
+    def _after_error(self, error: OllamaError) -> Ticket | None:
+        """Try again later where that may help, else fail with what an operator can act on."""
+        node_health.failed(self.model.node, error)
+        limit = settings.MAX_ATTEMPTS
+        tries = limit if error.max_retries is None else min(limit, error.max_retries + 1)
+        if not error.retryable or self.task.attempts + 1 >= tries:
+            return self._fail(error.code, error.detail)
+        delay = _retry_delay(self.task.attempts)
+        logger.info("Task %s tries again in %.1f s: %s", self.task.pk, delay, error.detail)
+        change = operations.SendBack(
+            self.run.ticket.task_id,
+            self.run.ticket.fence,
+            reason=f"{error.code}: {error.detail}"[:500],
+            counts="attempts",
+            delay_seconds=delay,
+        )
+        writer.call(operations.send_back, change)
+        return None
 
 
 def _retry_delay(attempts: int) -> float:

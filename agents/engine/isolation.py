@@ -26,7 +26,7 @@ def run_apart(ticket: Ticket) -> Ticket | None:
     command += [str(ticket.task_id), str(ticket.fence), str(os.getpid())]
     current = runs.begin(ticket)  # this process answers for the lease; the child only works
     try:
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as child:  # noqa: S603 - our own command
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as child:
             while True:
                 try:
                     exit_code = child.wait(timeout=0.5)

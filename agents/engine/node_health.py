@@ -1,8 +1,9 @@
 """What runs tell about their nodes, between two probes."""
 
+from django.utils import timezone
+
 from agents.models import Node
 from agents.ollama.errors import ConnectFailed, NotOllama, OllamaError
-from django.utils import timezone
 
 
 def failed(node: Node | None, error: OllamaError) -> None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -211,7 +212,7 @@ class Finished:
 
 def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     """Write the ends of runs, and give their slots, and their threads, to the tasks that wait."""
-    append([Append(change.task_id, change.fence, lambda c=change: c.tail) for change in changes if change.tail], now)
+    append([Append(change.task_id, change.fence, partial(str, change.tail)) for change in changes if change.tail], now)
     tasks = transitions.lock({change.task_id for change in changes})
     owned = [transitions.is_held(tasks.get(change.task_id), change.fence) for change in changes]
     for change, is_owner in zip(changes, owned, strict=True):
@@ -334,7 +335,7 @@ def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
     return [None] * len(task_ids)
 
 
-# The caretaker's ------------------------------------------------------------------------------------------------------
+# The caretaker's ---------------------------------------------------------------------------------------------------
 
 
 def reap(selections: Sequence[Q], now: datetime) -> list[int]:

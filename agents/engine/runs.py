@@ -50,7 +50,7 @@ class Run:
         self.interrupt.shutdown()
 
     def give_back(self) -> None:
-        """After a graceful stop, return the task without counting an interruption; a lost one is not ours to return."""
+        """After a graceful stop, return the task, and count no interruption; a lost one is not ours to return."""
         if self.stop_reason is StopReason.STOPPING:
             change = SendBack(self.ticket.task_id, self.ticket.fence, "The runner was stopped.")
             writer.call(send_back, change)

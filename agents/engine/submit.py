@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from agents import kinds
 from agents.engine import clock, operations, routing
 from agents.engine.errors import AgentNotReady, NotFinished, SessionClosed
 from agents.engine.process import writer
+from agents.kinds import KINDS
+from agents.kinds.base import Kind
 from agents.models import Agent, AgentTask, AgentVersion, ChatMessage, ChatSession
 from core.exceptions import InvalidInput
 from core.idempotency import IdempotencyKey
@@ -30,7 +31,7 @@ def submit(
     *,
     agent: Agent,
     owner: User,
-    input: Mapping[str, Any],
+    input: Mapping[str, Any],  # noqa: A002 - what the API calls it
     session: ChatSession | None = None,
     starts_session: bool = False,
     version: AgentVersion | None = None,
@@ -47,7 +48,7 @@ def submit(
     version = version or agent.live_version
     if not agent.is_enabled or version is None:
         raise AgentNotReady(f"The agent {agent.name!r} is disabled or has no live version.")
-    kind = kinds.KINDS[agent.kind]
+    kind = KINDS[agent.kind]
     if session is not None:
         _check_session(session, agent, kind)
     cleaned = kind.clean(input, version)
@@ -62,7 +63,7 @@ def submit(
         model=routing.resolve_model(version),
         session=conversation,
         owner=owner,
-        team_id=owner.team_id,
+        team_id=owner.team_id,  # type: ignore[misc]  # keys with a default look optional to the stubs
         retry_of=retry_of,
         input=cleaned,
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
@@ -96,7 +97,7 @@ def cancel(task_id: uuid.UUID) -> bool:
     return writer.call(operations.cancel, task_id)
 
 
-def _check_session(session: ChatSession, agent: Agent, kind: kinds.Kind) -> None:
+def _check_session(session: ChatSession, agent: Agent, kind: Kind) -> None:
     if not kind.has_sessions:
         raise InvalidInput({"session": [f"Agents of the kind {kind.name!r} have no conversations."]})
     if session.agent_id != agent.pk:
@@ -107,7 +108,13 @@ def _check_session(session: ChatSession, agent: Agent, kind: kinds.Kind) -> None
 
 def _new_session(agent: Agent, owner: User, cleaned: Mapping[str, Any]) -> ChatSession:
     title = " ".join(str(cleaned.get("message", "")).split())[:TITLE_CHARACTERS]
-    return ChatSession(id=uuid7(), agent=agent, title=title, owner=owner, team_id=owner.team_id)
+    return ChatSession(
+        id=uuid7(),
+        agent=agent,
+        title=title,
+        owner=owner,
+        team_id=owner.team_id,  # type: ignore[misc]  # as above
+    )
 
 
 def _message(task: AgentTask, session: ChatSession) -> ChatMessage:

@@ -59,7 +59,7 @@ def listen(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callab
     threading.Thread(target=source, args=(wake, is_needed), name="engine-wakeups", daemon=True).start()
 
 
-def _listen_to_redis(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+def _listen_to_redis(wake: Callable[[Sequence[uuid.UUID] | None], None], _: Callable[[], bool]) -> None:
     from django_redis import get_redis_connection
 
     while True:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
@@ -21,19 +21,13 @@ from agents.engine import clock
 
 logger = logging.getLogger(__name__)
 
-Change = TypeVar("Change", contravariant=True)
-Result = TypeVar("Result", covariant=True)
+Change = TypeVar("Change")
+Result = TypeVar("Result")
+# Writes a list of changes within a transaction; returns a result, or an exception to raise, for each.
+Operation = Callable[[Sequence[Change], datetime], Sequence[Result | Exception]]
 
 BATCH_LIMIT = 256
 RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0)  # seconds between tries while the database is locked or away
-
-
-class Operation(Protocol[Change, Result]):
-    """Writes a list of changes within a transaction; returns a result, or an exception to raise, for each."""
-
-    __name__: str
-
-    def __call__(self, changes: Sequence[Change], now: datetime) -> "Sequence[Result | Exception]": ...
 
 
 @dataclass(order=True)
@@ -45,7 +39,7 @@ class _Entry:
     future: "Future[Any]" = field(compare=False)
 
 
-def apply(operation: Operation[Change, Result], changes: Sequence[Change]) -> "Sequence[Result | Exception]":
+def apply(operation: Operation[Change, Result], changes: Sequence[Change]) -> Sequence[Result | Exception]:
     """Write changes in a transaction of their own, or as part of the one that the caller has open."""
     with transaction.atomic():
         return operation(changes, clock.now())
@@ -95,7 +89,7 @@ class Writer:
         Inside a transaction of the caller the change belongs to that one, so it is written there and then.
         """
         if operation not in self._order():
-            raise LookupError(f"{operation.__name__} has no place in the writer's order.")
+            raise LookupError(f"{operation} has no place in the writer's order.")
         future: Future[Result] = Future()
         if self._thread is None or connection.in_atomic_block:
             _settle(future, apply(operation, [change])[0])
@@ -123,7 +117,7 @@ class Writer:
                 if self._stopping:
                     return []
                 self._wakeup.wait(self._entries[0].due - now if self._entries else None)
-            batch = []
+            batch: list[_Entry] = []
             while self._entries and self._entries[0].due <= now and len(batch) < BATCH_LIMIT:
                 batch.append(heapq.heappop(self._entries))
             return batch
@@ -131,7 +125,7 @@ class Writer:
     def _write(self, batch: list[_Entry]) -> None:
         try:
             results = self._committed(batch)
-        except Exception as error:  # whatever it is belongs to the threads that wait for an answer
+        except Exception as error:  # noqa: BLE001 - it belongs to the threads that wait for an answer
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return

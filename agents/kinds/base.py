@@ -22,9 +22,12 @@ class Model(Protocol):
     context_tokens: int
 
     def chat(
-        self, messages: tuple[Message, ...], *, options: JsonObject, format: JsonObject | None = None
+        self, messages: tuple[Message, ...], *, options: JsonObject, schema: JsonObject | None = None
     ) -> Iterator[ChatChunk]:
-        """Stream the model's answer; the last chunk is the one with `done`. Raises OllamaError."""
+        """Stream the model's answer; the last chunk is the one with `done`.
+
+        schema: a JSON schema that the answer is to follow. Raises OllamaError.
+        """
 
 
 @dataclass(frozen=True)

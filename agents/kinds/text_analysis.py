@@ -81,8 +81,11 @@ class TextAnalysis(Kind):
 
 
 def _ask(work: Work, text: str) -> tuple[JsonObject, int]:
-    """Ask the model, and once more if its answer breaks the schema; returns the answer and how many repairs it took."""
-    messages = (Message(role="system", content=_instruction(work)), Message(role="user", content=text))
+    """Ask the model, and once more if its answer breaks the schema; returns the answer and the number of repairs."""
+    messages: tuple[Message, ...] = (
+        Message(role="system", content=_instruction(work)),
+        Message(role="user", content=text),
+    )
     answer = _complete(work, messages)
     output, problem = parse(answer)
     if output is not None:
@@ -103,7 +106,7 @@ def _instruction(work: Work) -> str:
 
 def _complete(work: Work, messages: tuple[Message, ...]) -> str:
     options = {"temperature": 0, **model_options(work.version)}
-    return "".join(chunk.text for chunk in work.model.chat(messages, options=options, format=SCHEMA))
+    return "".join(chunk.text for chunk in work.model.chat(messages, options=options, schema=SCHEMA))
 
 
 def parse(answer: str) -> tuple[JsonObject | None, str]:

@@ -10,7 +10,6 @@ from django.db import models, transaction
 from agents.models.node import canonical_model_name
 from core.models import Team, User, UUIDModel
 
-
 MAX_OPTIONS = 50
 
 
@@ -73,7 +72,7 @@ class Agent(UUIDModel):
 
 
 class AgentVersion(UUIDModel):
-    """What an agent is told and allowed, written once. A change is a new version; going back is making an old one live."""
+    """What an agent is told and allowed, written once. A change is a new version; to go back, make an old one live."""
 
     class Truncation(models.TextChoices):
         REJECT = "reject", "Refuse what does not fit"

@@ -1,7 +1,6 @@
 """Model servers, and the models they have."""
 
 from collections.abc import Collection
-from typing import ClassVar
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -98,7 +97,7 @@ class NodeModelQuerySet(models.QuerySet["NodeModel"]):
 class NodeModel(models.Model):
     """A model on a node. The grant locks this row: it stands for the slots of the model on that node."""
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="models")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="places")
     name = models.CharField(max_length=200)
     is_available = models.BooleanField(default=True)
     digest = models.CharField(max_length=100, blank=True)

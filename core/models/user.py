@@ -1,7 +1,7 @@
 """People, and the teams that own what they make."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
@@ -27,7 +27,7 @@ class Team(UUIDModel):
 class User(UUIDModel, AbstractUser):
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="members", default=DEFAULT_TEAM_ID)
 
-    objects: ClassVar[UserManager["User"]] = UserManager()
+    objects: ClassVar[UserManager[Self]] = UserManager()
 
     class Meta(AbstractUser.Meta):
         ordering = ["username"]
