@@ -5,3 +5,6 @@ class AgentsConfig(AppConfig):
     name = "agents"
     verbose_name = "Agents"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from agents import housekeeping, probes  # noqa: F401, PLC0415 - they register themselves with core

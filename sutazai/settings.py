@@ -6,6 +6,8 @@ Data directory, database, broker and Redis come first; then what Django and the 
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sutazai import schedules
+from sutazai.console import UNFOLD  # noqa: F401 - unfold reads it
 from sutazai.env import database, env, one_of, positive_float, positive_int, secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -76,6 +78,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # wait for the broker for ever
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
+CELERY_RESULT_EXPIRES = None  # there are no results, so beat needs no schedule that cleans them up
 CELERY_TASK_ACKS_LATE = False  # leases on the rows do what late acknowledgement would
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -232,6 +235,8 @@ DEFAULT_NODE_SLOTS = positive_int("SUTAZAI_NODE_SLOTS", 4)
 # Housekeeping -----------------------------------------------------------------------------------------------------
 SIGN_IN_SESSION_MAX_AGE_DAYS = positive_int("SUTAZAI_SIGN_IN_SESSION_MAX_AGE_DAYS", 7)
 CHAT_SESSION_IDLE_HOURS = positive_int("SUTAZAI_CHAT_SESSION_IDLE_HOURS", 24)
+MAINTENANCE_HISTORY_DAYS = positive_int("SUTAZAI_MAINTENANCE_HISTORY_DAYS", 30)
+MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 
 # Metrics ----------------------------------------------------------------------------------------------------------
 PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -1,0 +1,66 @@
+"""Rows whose time is over."""
+
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db.models import Model, QuerySet
+from django.utils import timezone
+
+from core.models import IdempotencyRecord, MaintenanceRun
+from core.ops import maintenance
+
+Row = TypeVar("Row", bound=Model)
+
+BATCH = 500  # rows for each transaction, so that others get their turn in between
+
+
+def delete_in_batches(rows: "QuerySet[Row]") -> int:
+    """Delete rows that nothing refers to, a batch at a time; returns how many."""
+    deleted = 0
+    while keys := list(rows.values_list("pk", flat=True)[:BATCH]):
+        deleted += rows.model._default_manager.filter(pk__in=keys).delete()[0]
+    return deleted
+
+
+@maintenance.job(
+    "delete_sign_in_sessions",
+    "Delete sign-in sessions that expired or are too old",
+    figures=lambda: {"sign_in_sessions": Session.objects.count()},
+)
+def delete_sign_in_sessions() -> str:
+    """Sign people out who signed in longer ago than SIGN_IN_SESSION_MAX_AGE_DAYS.
+
+    Django does not store when a session began. It ends SESSION_COOKIE_AGE after it was last written, which for ours is
+    at the sign-in or a little later, so the age counts from then.
+    """
+    written_to_end = timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    oldest_written = timezone.now() - timedelta(days=settings.SIGN_IN_SESSION_MAX_AGE_DAYS)
+    ends_before = max(timezone.now(), oldest_written + written_to_end)
+    deleted = delete_in_batches(Session.objects.filter(expire_date__lt=ends_before))
+    return f"Deleted {deleted} sign-in sessions."
+
+
+@maintenance.job(
+    "delete_idempotency_records",
+    "Delete idempotency records that no request can repeat any more",
+    figures=lambda: {"idempotency_records": IdempotencyRecord.objects.count()},
+)
+def delete_idempotency_records() -> str:
+    old = IdempotencyRecord.objects.filter(created_at__lt=_hours_ago(settings.IDEMPOTENCY_HOURS))
+    return f"Deleted {delete_in_batches(old)} idempotency records."
+
+
+@maintenance.job(
+    "delete_maintenance_runs",
+    "Delete the records of old maintenance runs",
+    figures=lambda: {"maintenance_runs": MaintenanceRun.objects.count()},
+)
+def delete_maintenance_runs() -> str:
+    old = MaintenanceRun.objects.filter(started_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
+    return f"Deleted {delete_in_batches(old)} records."
+
+
+def _hours_ago(hours: int) -> datetime:
+    return timezone.now() - timedelta(hours=hours)

@@ -1,0 +1,98 @@
+"""Maintenance jobs: what they are, and the one way to run them.
+
+A job is a function that does its work and returns a line about it. Each run is a row with the job's figures before
+and after. Core's own jobs stand in `core.ops.jobs`; other applications register theirs when Django starts.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from core.models import MaintenanceRun
+from core.ops import leases
+
+logger = logging.getLogger(__name__)
+
+# No run lasts longer. It only matters when another host's process dies in the middle of a run.
+LEASE_SECONDS = 3600
+
+Work = Callable[[], str]
+Figures = Callable[[], Mapping[str, int]]
+Status = MaintenanceRun.Status
+
+
+@dataclass(frozen=True)
+class Job:
+    """A maintenance job. figures: numbers that the work is meant to change, by name with their unit."""
+
+    name: str
+    title: str
+    work: Work
+    figures: Figures
+
+
+class UnknownJobError(LookupError):
+    """No job has this name. `manage.py maintain --list` lists them."""
+
+
+_jobs: dict[str, Job] = {}
+
+
+def job(name: str, title: str, *, figures: Figures) -> Callable[[Work], Work]:
+    """Register the decorated function as a maintenance job; its name stands in rows and schedules and never changes.
+
+    The function may be stopped at any moment and run again, and may run beside itself once in a long while.
+    """
+
+    def register(work: Work) -> Work:
+        _jobs[name] = Job(name, title, work, figures)
+        return work
+
+    return register
+
+
+def jobs() -> list[Job]:
+    """All jobs, by name."""
+    return [_jobs[name] for name in sorted(_jobs)]
+
+
+def run(name: str, *, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun | None:
+    """Run a job now; returns its row, which also tells of a failure, or None while another process runs it.
+
+    Raises UnknownJobError.
+    """
+    if name not in _jobs:
+        raise UnknownJobError(name)
+    lease = f"maintenance:{name}"
+    if not leases.take(lease, timezone.now(), seconds=LEASE_SECONDS):
+        logger.info("The job %s runs already.", name)
+        return None
+    try:
+        _fail_interrupted(name)
+        return _run(_jobs[name], trigger)
+    finally:
+        leases.release(lease)
+
+
+def _fail_interrupted(name: str) -> None:
+    """Close the rows of runs that died: nobody else runs the job now."""
+    interrupted = MaintenanceRun.objects.filter(job=name, status=Status.RUNNING)
+    interrupted.update(status=Status.FAILED, finished_at=timezone.now(), error="The process that ran the job died.")
+
+
+def _run(job: Job, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun:
+    row = MaintenanceRun.objects.create(job=job.name, trigger=trigger, started_at=timezone.now())
+    try:
+        row.before = dict(job.figures())
+        row.summary = job.work()[:300]
+        row.after = dict(job.figures())
+        row.status = Status.SUCCEEDED
+    except Exception as error:
+        logger.exception("The job %s failed.", job.name)
+        row.error = f"{type(error).__name__}: {error}"
+        row.status = Status.FAILED
+    row.finished_at = timezone.now()
+    row.save(update_fields=["before", "after", "summary", "error", "status", "finished_at"])
+    return row

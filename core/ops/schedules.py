@@ -1,0 +1,55 @@
+"""The table of schedules as rows of Celery beat."""
+
+import json
+from datetime import timedelta
+
+from django.conf import settings
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from core.ops import first_run, maintenance
+
+TASK = "core.run_maintenance"
+# A message that no worker took by then is dropped: a worker that was stopped does not wake to a flood.
+EXPIRES_BEFORE_NEXT_SECONDS = 5
+
+
+def ensure() -> list[str]:
+    """Make the schedules that are missing; returns the names of their jobs.
+
+    What operators edited or disabled stays as it is; what they deleted is made again, so disable instead.
+    """
+    existing = set(PeriodicTask.objects.filter(task=TASK).values_list("name", flat=True))
+    missing = [name for name in settings.MAINTENANCE_SCHEDULES if f"maintenance: {name}" not in existing]
+    for name in missing:
+        _create(name, settings.MAINTENANCE_SCHEDULES[name])
+    return missing
+
+
+@first_run.step("schedules")
+def _at_every_start() -> list[str]:
+    ensure()
+    return []
+
+
+def _create(name: str, every: timedelta) -> None:
+    titles = {job.name: job.title for job in maintenance.jobs()}
+    seconds = int(every.total_seconds())
+    PeriodicTask.objects.get_or_create(  # another process may do the same at this moment
+        name=f"maintenance: {name}",
+        defaults={
+            "task": TASK,
+            "args": json.dumps([name]),
+            "interval": _interval(seconds),
+            "expire_seconds": seconds - EXPIRES_BEFORE_NEXT_SECONDS,
+            "description": titles[name],
+        },
+    )
+
+
+def _interval(seconds: int) -> IntervalSchedule:
+    """Find or make an interval, in the unit that a person would choose."""
+    units = ((86_400, IntervalSchedule.DAYS), (3600, IntervalSchedule.HOURS), (60, IntervalSchedule.MINUTES))
+    size, period = next(((size, unit) for size, unit in units if seconds % size == 0), (1, IntervalSchedule.SECONDS))
+    # Two of the same do no harm, and the table has no constraint against them.
+    found = IntervalSchedule.objects.filter(every=seconds // size, period=period).first()
+    return found or IntervalSchedule.objects.create(every=seconds // size, period=period)

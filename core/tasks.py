@@ -1,0 +1,32 @@
+"""Celery's door to maintenance, and a worker's word that it lives."""
+
+import logging
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
+
+from core.models import MaintenanceRun
+from core.ops import maintenance
+from core.ops.heartbeat import heartbeat
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="core.run_maintenance")
+def run_maintenance(name: str) -> None:
+    """Run a job because its schedule says so."""
+    try:
+        maintenance.run(name, trigger=MaintenanceRun.Trigger.SCHEDULE)
+    except maintenance.UnknownJobError:
+        logger.exception("A schedule names the maintenance job %r, which does not exist.", name)
+
+
+@worker_ready.connect
+def start_heartbeat(**_: Any) -> None:
+    heartbeat.start()
+
+
+@worker_shutting_down.connect
+def stop_heartbeat(**_: Any) -> None:
+    heartbeat.stop()

@@ -1,0 +1,18 @@
+"""What runs by itself, and how often.
+
+Each entry becomes a row once, which operators edit in the console from then on: see `core.ops.schedules`. What must
+never wait for a broker or for beat (leases, deadlines, retries) is no schedule but the caretaker's:
+`agents/engine/caretaker.py`.
+"""
+
+from datetime import timedelta
+
+# Maintenance job -> how often it runs. Intervals instead of times of day: a machine that was off catches up.
+MAINTENANCE = {
+    "refresh_models": timedelta(minutes=1),  # a node that went down, or a model that was pulled, is seen within that
+    "close_idle_chat_sessions": timedelta(minutes=10),
+    "delete_sign_in_sessions": timedelta(hours=1),
+    "delete_idempotency_records": timedelta(hours=1),
+    "delete_maintenance_runs": timedelta(days=1),
+    "vacuum_database": timedelta(days=1),
+}
