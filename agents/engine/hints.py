@@ -1,17 +1,21 @@
-"""Hints between the parts of a process: what was granted, what has news.
+"""Hints between the parts of a process: what was granted, what has news, what ended.
 
 Nothing depends on a hint being heard: the relay publishes grants that nobody announced, and followers look at the
 rows from time to time anyway. So a process without listeners, such as a management command, is complete.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agents.models import AgentTask
 
 Listener = Callable[[Sequence[uuid.UUID]], None]
 
 # Called after the commit, in the thread that committed; they must not block.
 granted_listeners: list[Listener] = []
 changed_listeners: list[Listener] = []
+moved_listeners: list[Callable[[AgentTask, Mapping[str, Any]], None]] = []
 
 
 def granted(task_ids: Sequence[uuid.UUID]) -> None:
@@ -24,3 +28,9 @@ def changed(task_ids: Sequence[uuid.UUID]) -> None:
     """Tell that tasks have new events."""
     for listener in changed_listeners:
         listener(task_ids)
+
+
+def moved(task: AgentTask, changes: Mapping[str, Any]) -> None:
+    """Tell that a task ended or went back to the queue: as it was before, but for its status, and what changed."""
+    for listener in moved_listeners:
+        listener(task, changes)

@@ -163,6 +163,7 @@ def _move(
         raise AssertionError(f"Task {task.pk} moved under its lock.")
     task.status = status
     _record([news])
+    transaction.on_commit(lambda: hints.moved(task, fields), robust=True)
 
 
 def _record(news: Iterable[TaskEvent]) -> None:

@@ -1,0 +1,68 @@
+"""What Prometheus reads: counts of all processes of the group, and figures looked up at the moment it asks.
+
+Counters and histograms are kept by prometheus_client, in files that the processes share where
+PROMETHEUS_MULTIPROC_DIR names a folder (`manage.py up` does), else in this process alone. Figures that the database
+holds are read when asked for, so that they are the same whoever answers.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from core.ops import health
+from core.ops.heartbeat import living_workers
+from core.ops.probes import State
+
+Reader = Callable[[], Iterable[Metric]]
+
+_readers: list[Reader] = []
+
+
+def register(reader: Reader) -> Reader:
+    """Have a function asked for metrics whenever Prometheus asks us; usable as a decorator."""
+    _readers.append(reader)
+    return reader
+
+
+def page(accept: str) -> tuple[str, bytes]:
+    """The metrics in the format that an Accept header asks for: content type and body."""
+    registry = CollectorRegistry()
+    registry.register(_counted())
+    registry.register(_LookedUp())
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(registry)
+
+
+def _counted() -> Collector:
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return MultiProcessCollector(None)
+    return REGISTRY
+
+
+class _LookedUp(Collector):
+    def collect(self) -> Iterator[Metric]:
+        for reader in _readers:
+            yield from reader()
+
+
+@register
+def platform_metrics() -> Iterator[Metric]:
+    yield GaugeMetricFamily("sutazai_workers", "Workers that live.", value=living_workers())
+    sessions = Session.objects.filter(expire_date__gt=timezone.now()).count()
+    yield GaugeMetricFamily("sutazai_sign_in_sessions", "Sign-in sessions that have not expired.", value=sessions)
+    up = GaugeMetricFamily(
+        "sutazai_dependency_up",
+        "1: up, 0.5: degraded, 0: down or unknown, as this web process found it.",
+        labels=["name"],
+    )
+    for name, state in health.states().items():
+        up.add_metric([name], {State.UP: 1.0, State.DEGRADED: 0.5}.get(state, 0.0))
+    yield up
