@@ -276,6 +276,7 @@ _NAMES: dict[type[net_errors.NetError], type[errors.OllamaError]] = {
     net_errors.GapTimeout: errors.GapTimeout,
     net_errors.DeadlineExceeded: errors.DeadlineExceeded,
     net_errors.Interrupted: errors.Interrupted,
+    net_errors.NotHttp: errors.NotOllama,
     net_errors.ResponseTooLarge: errors.NotOllama,
 }
 

@@ -39,6 +39,10 @@ class ConnectionLost(NetError):
         self.body_began = body_began
 
 
+class NotHttp(NetError):
+    """What answered does not speak HTTP. Check the address and port; do not retry."""
+
+
 class DeadlineExceeded(NetError):
     """The call's own deadline passed. Do not retry: there is no time left."""
 

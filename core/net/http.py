@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http.client import HTTPException, RemoteDisconnected
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,7 @@ from core.net.errors import (
     Interrupted,
     InvalidUrl,
     NetError,
+    NotHttp,
     PoolExhausted,
     ResponseTooLarge,
 )
@@ -130,6 +132,10 @@ class _Call:
             raise DeadlineExceeded(f"the deadline passed while {self.phase.value}")
         return min(seconds, left)
 
+    def raise_if_interrupted(self) -> None:
+        if self.interrupt is not None and self.interrupt.is_set:
+            raise Interrupted(f"interrupted while {self.phase.value}")
+
     def attach(self, sock: socket.socket) -> None:
         if self.interrupt is not None:
             self.interrupt.attach(sock)
@@ -158,6 +164,8 @@ class _Call:
             return _BEFORE_REQUEST[self.phase](detail)
         if self.phase is _Phase.FIRST_BYTE and _is_timeout(error):
             return FirstByteTimeout(f"nothing came within {self.timeouts.first_byte:g} s")
+        if self.phase is _Phase.FIRST_BYTE and _is_foreign(error):
+            return NotHttp(detail)
         if self.phase is _Phase.BODY and _is_timeout(error):
             return GapTimeout(f"nothing more came within {self.timeouts.gap:g} s")
         return ConnectionLost(detail, body_began=self.phase is _Phase.BODY)
@@ -183,6 +191,12 @@ def _root_cause(error: BaseException) -> str:
 def _is_timeout(error: BaseException) -> bool:
     kinds = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
     return any(isinstance(cause, kinds) for cause in _causes(error))
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """True if something came that is no HTTP; a connection closed without a word is not that."""
+    *_, root = _causes(error)
+    return isinstance(root, HTTPException) and not isinstance(root, RemoteDisconnected)
 
 
 # requests offers no way to hand a value down to the connection, so the call travels beside it.
@@ -312,6 +326,7 @@ class HttpResponse:
         current_limit = self._call.timeouts.first_byte
         try:
             while True:
+                self._call.raise_if_interrupted()
                 limit = self._call.limit(self._call.timeouts.gap)
                 if limit != current_limit and self._call.sock is not None:
                     self._call.sock.settimeout(limit)
@@ -322,9 +337,8 @@ class HttpResponse:
                 yield data
         except (NetError, OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             raise self._pool.failed(self._call, error) from error
-        if self._call.interrupt is not None and self._call.interrupt.is_set:
-            # A body that ends with the connection cannot tell the shutdown from its end.
-            raise self._pool.failed(self._call, Interrupted("interrupted while reading the body"))
+        # A body that ends with the connection cannot tell the shutdown from its end.
+        self._call.raise_if_interrupted()
 
     def read(self, limit_bytes: int) -> bytes:
         """Read the whole body; raises ResponseTooLarge beyond `limit_bytes`, and what chunks() raises."""
@@ -400,15 +414,15 @@ class HttpPool:
         """Send a request and return as soon as the answer's headers came. Redirects are answers, not followed.
 
         deadline: a time.monotonic() value that no phase outlasts.
-        Raises ConnectFailed, PoolExhausted, FirstByteTimeout, ConnectionLost, DeadlineExceeded, Interrupted.
+        Raises ConnectFailed, PoolExhausted, FirstByteTimeout, ConnectionLost, NotHttp, InvalidUrl,
+        DeadlineExceeded, Interrupted.
         """
         call = _Call(timeouts, interrupt, deadline)
         with self._lock:
             self._counters.requests += 1
         token = _current_call.set(call)
         try:
-            if interrupt is not None and interrupt.is_set:
-                raise Interrupted("interrupted before it began")
+            call.raise_if_interrupted()
             request = _prepare(method, url, headers or {}, body)
             response = self._session.get_adapter(url).send(
                 request, stream=True, timeout=(timeouts.connect, call.limit(timeouts.first_byte))

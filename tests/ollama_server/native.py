@@ -350,7 +350,7 @@ async def _progress(body: dict[str, Any], reply: Reply, steps: list[dict[str, An
     reply.end()
 
 
-def _line(value: dict[str, Any], *, ascii_only: bool = False) -> bytes:
+def _line(value: dict[str, Any] | str, *, ascii_only: bool = False) -> bytes:
     """Encode as Go does: UTF-8, but U+2028 and U+2029 escaped. U+0085 is not, and breaks clients that split on it."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=ascii_only)
     text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -374,13 +374,17 @@ def _native_format(job: Job, piece: Callable[[str, str, Any], dict[str, Any]], *
     head = {"model": job.name, "created_at": timestamp()}
     line = functools.partial(_line, ascii_only=job.knobs.ascii is not None)
 
+    # Encoding a token inside a ready-made line takes a third of the CPU of encoding the line.
+    before, after = line(head | piece("\0", "", None) | {"done": False}).split(b"\\u0000")
+
     def render(answer: Answer, start: int, stop: int) -> bytes:
         text = "".join(answer.tokens[start:stop])
-        is_thought = start < answer.thinking
-        value = head | piece("" if is_thought else text, text if is_thought else "", None) | {"done": False}
+        if start < answer.thinking:
+            return line(head | piece("", text, None) | {"done": False})
         if logprobs:
-            value["logprobs"] = [_logprob(token, top) for token in answer.tokens[start:stop]]
-        return line(value)
+            tokens = [_logprob(token, top) for token in answer.tokens[start:stop]]
+            return line(head | piece(text, "", None) | {"done": False, "logprobs": tokens})
+        return before + line(text)[1:-2] + after
 
     def final(answer: Answer) -> dict[str, Any]:
         return {"done": True, "done_reason": answer.done_reason} | answer.usage()

@@ -1,9 +1,8 @@
 """The way out: limits, interruption, and what is left behind afterwards."""
 
 import socket
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -18,6 +17,7 @@ from core.net.errors import (
     Interrupted,
     InvalidUrl,
     NetError,
+    NotHttp,
     PoolExhausted,
     ResponseTooLarge,
 )
@@ -294,28 +294,38 @@ def test_a_body_beyond_the_limit_is_refused(pool: HttpPool, server: OllamaTestSe
         response.read(10)
 
 
-def test_redirects_are_answers(pool: HttpPool, redirecting_url: str) -> None:
-    with pool.send("GET", redirecting_url, timeouts=PATIENT) as response:
-        assert (response.status, response.headers["location"]) == (302, "http://169.254.169.254/")
-
-
 @pytest.fixture
-def redirecting_url() -> Iterator[str]:
-    answer = b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nConnection: close\r\n\r\n"
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+def answering() -> Iterator[Callable[[bytes], str]]:
+    """Listen for one connection, say these bytes to whatever is asked, and close it; gives the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
 
-        def serve() -> None:
+        def serve(answer: bytes) -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65_536)
                 connection.sendall(answer)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        thread.join()
+        def answer_with(answer: bytes) -> str:
+            threads.submit(serve, answer)
+            return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+        yield answer_with
+
+
+def test_redirects_are_answers(pool: HttpPool, answering: Callable[[bytes], str]) -> None:
+    url = answering(b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nConnection: close\r\n\r\n")
+    with pool.send("GET", url, timeouts=PATIENT) as response:
+        assert (response.status, response.headers["location"]) == (302, "http://169.254.169.254/")
+
+
+def test_what_does_not_speak_http_is_named(pool: HttpPool, answering: Callable[[bytes], str]) -> None:
+    with pytest.raises(NotHttp, match="SSH"):
+        pool.send("GET", answering(b"SSH-2.0-OpenSSH_9.2\r\n"), timeouts=PATIENT)
+
+
+def test_a_connection_closed_without_a_word_is_lost(pool: HttpPool, answering: Callable[[bytes], str]) -> None:
+    with pytest.raises(ConnectionLost):
+        pool.send("GET", answering(b""), timeouts=PATIENT)
 
 
 def test_a_proxy_in_the_environment_is_ignored(
@@ -344,6 +354,17 @@ def test_an_interrupt_ends_the_body_of_a_connection_that_will_close(
             body = threads.submit(response.read, 1_000)
             assert_prompt_interruption(body, interrupt)
         response.close()
+
+
+def test_an_interrupt_stops_a_reader_that_is_never_kept_waiting(pool: HttpPool, server: OllamaTestServer) -> None:
+    interrupt = Interrupt()
+    url, body = f"{server.url}/api/chat", chat_body("double:t50000")
+    with pool.send("POST", url, body=body, timeouts=PATIENT, interrupt=interrupt) as response:
+        chunks = response.chunks()
+        next(chunks)
+        interrupt.shutdown()
+        with pytest.raises(Interrupted):
+            next(chunks)
 
 
 def test_counters_follow_the_traffic(pool: HttpPool, server: OllamaTestServer) -> None:
