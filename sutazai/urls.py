@@ -1,8 +1,27 @@
 """Addresses. `asgi.py` answers /health before Django sees it."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+
+from agents.admin import urls as agents_console
+from agents.api import urls as agents_api
+from core.admin import urls as core_console
+from core.api import schema
+from core.api.metrics import MetricsView
+from core.api.routers import either_way
 
 urlpatterns = [
+    path("admin/", include(core_console)),
+    path("admin/", include(agents_console)),
     path("admin/", admin.site.urls),
+    either_way("api/v1", agents_api.root, "api-root"),
+    path("api/v1/", include(agents_api)),
+    either_way("api/schema", schema.schema, "schema"),
+    either_way("docs", schema.docs, "docs"),
+    either_way("metrics", MetricsView.as_view(), "metrics"),
 ]
+
+handler400 = "core.api.problems.bad_request"
+handler403 = "core.api.problems.permission_denied"
+handler404 = "core.api.problems.page_not_found"
+handler500 = "core.api.problems.server_error"

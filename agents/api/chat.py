@@ -1,0 +1,124 @@
+"""One message, one answer: at once, as a stream, or later."""
+
+from typing import Any
+
+from django.http import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from agents.api import lookups
+from agents.api.accepted import AcceptedSerializer, accepted_response
+from agents.api.renderers import STREAMING_RENDERERS
+from agents.api.schema import IDEMPOTENCY_KEY
+from agents.api.streams import AwaitResponse, FollowResponse
+from agents.engine.submit import Accepted, submit
+from agents.kinds import KINDS
+from core.api.idempotency import key_of, replay_headers
+from core.api.serializers import StrictSerializer, TextField, TruthField, WholeNumberField
+from core.exceptions import InvalidInput
+from core.models import User
+
+RESPOND_ASYNC = "respond-async"
+
+
+class ChatInput(StrictSerializer):
+    """A message to an agent.
+
+    agent: name or id; default: the session's, else the agent "helper", else the first chat agent.
+    session: a conversation to go on with; default: a new one. stream: server-sent events instead of one answer.
+    version: for operators, the number of a version to try instead of the live one.
+    """
+
+    message = TextField(allow_blank=True)
+    agent = TextField(required=False, max_length=60)
+    session = serializers.UUIDField(required=False, allow_null=True)
+    stream = TruthField(default=False)
+    version = WholeNumberField(required=False, min_value=1, max_value=10**9)
+
+
+class ChatAnswer(serializers.Serializer):
+    """An agent's answer. truncated: something was cut. degraded: the built-in model stood in."""
+
+    response = serializers.CharField()
+    model = serializers.CharField()
+    cached = serializers.BooleanField()
+    session = serializers.UUIDField()
+    task = serializers.UUIDField()
+    truncated = serializers.BooleanField()
+    degraded = serializers.BooleanField()
+
+
+class ChatView(APIView):
+    """Send a message to an agent and receive its answer."""
+
+    renderer_classes = STREAMING_RENDERERS
+    serializer_class = ChatInput  # the browsable API's form
+
+    @extend_schema(
+        operation_id="chat",
+        tags=["chat"],
+        request=ChatInput,
+        parameters=[
+            IDEMPOTENCY_KEY,
+            OpenApiParameter(
+                "Prefer",
+                str,
+                OpenApiParameter.HEADER,
+                description="`respond-async`: answer 202 with the task at once.",
+            ),
+        ],
+        responses={
+            (200, "application/json"): ChatAnswer,
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR, description='With `"stream": true`: the events of the task, which the first names.'
+            ),
+            (202, "application/json"): AcceptedSerializer,
+        },
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        wanted = ChatInput(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        accepted = _submit(request, wanted.validated_data)
+        if wanted.validated_data["stream"]:
+            return _with_headers(FollowResponse(accepted.task_id), accepted)
+        if _prefers_async(request):
+            response = accepted_response(accepted)
+            response["Preference-Applied"] = RESPOND_ASYNC
+            return response
+        return _with_headers(AwaitResponse(accepted.task_id), accepted)
+
+
+def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
+    user = request.user
+    assert isinstance(user, User)
+    session = lookups.session(user, wanted["session"]) if wanted.get("session") else None
+    if "agent" in wanted:
+        agent = lookups.agent(user, wanted["agent"])
+    else:
+        agent = session.agent if session else lookups.chat_agent(user)
+    if not KINDS[agent.kind].has_sessions:
+        raise InvalidInput({"agent": [f"{agent.name!r} holds no conversations; submit it a task instead."]})
+    return submit(
+        agent=agent,
+        owner=user,
+        input={"message": wanted["message"]},
+        session=session,
+        starts_session=session is None,
+        version=lookups.version(user, agent, wanted.get("version")),
+        idempotency_key=key_of(request),
+    )
+
+
+def _prefers_async(request: Request) -> bool:
+    """Read the header Prefer (RFC 7240): preferences separated by commas, each perhaps with parameters."""
+    preferences = request.headers.get("Prefer", "").lower().split(",")
+    return RESPOND_ASYNC in {preference.partition(";")[0].strip() for preference in preferences}
+
+
+def _with_headers(response: HttpResponseBase, accepted: Accepted) -> HttpResponseBase:
+    for name, value in replay_headers(is_replay=accepted.is_replay).items():
+        response[name] = value
+    return response

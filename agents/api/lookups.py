@@ -1,0 +1,98 @@
+"""What a request's body names, found among what its sender may use. What is not theirs does not exist (404)."""
+
+import uuid
+
+from django.db.models import Case, Q, QuerySet, Value, When
+
+from agents.kinds.chat import Chat
+from agents.models import Agent, AgentVersion, ChatSession
+from core.access import ownership
+from core.exceptions import Refused
+from core.models import User
+
+PREFERRED_AGENT = "helper"
+
+
+class AgentNotFound(Refused):
+    """The agent is not among those of the person's team. GET /api/v1/agents/ lists them."""
+
+    status = 404
+    code = "agent-not-found"
+    title = "There is no such agent"
+
+
+class VersionNotFound(Refused):
+    """The agent has no version of this number."""
+
+    status = 404
+    code = "version-not-found"
+    title = "The agent has no such version"
+
+
+class SessionNotFound(Refused):
+    """The session is not among the person's own. GET /api/v1/sessions/ lists them."""
+
+    status = 404
+    code = "session-not-found"
+    title = "There is no such session"
+
+
+class NotForYou(Refused):
+    """Only operators may try versions that are not live."""
+
+    status = 403
+    code = "not-permitted"
+    title = "Only operators may choose a version"
+
+
+def agent(user: User, name_or_id: str) -> Agent:
+    """Find an agent of the person's team by name, or any that they may see by id."""
+    is_it = Q(name=name_or_id, team=user.team_id)
+    if agent_id := as_uuid(name_or_id):
+        is_it |= Q(pk=agent_id)
+    found = _usable(user).filter(is_it).first()
+    if found is None:
+        raise AgentNotFound(f"There is no agent {name_or_id[:80]!r}.")
+    return found
+
+
+def chat_agent(user: User) -> Agent:
+    """Choose the agent for a message that names none: the helper, else the first that chats and is ready."""
+    ready = _usable(user).filter(team=user.team_id, kind=Chat.name, is_enabled=True, live_version__isnull=False)
+    found = ready.order_by(Case(When(name=PREFERRED_AGENT, then=Value(0)), default=Value(1)), "name").first()
+    if found is None:
+        raise AgentNotFound("No chat agent is ready. An operator can make one in the console.")
+    return found
+
+
+def version(user: User, agent: Agent, number: int | None) -> AgentVersion | None:
+    """Find the version that an operator wants to try; None for the live one."""
+    if number is None:
+        return None
+    if not user.is_operator:
+        raise NotForYou
+    found = agent.versions.filter(number=number).first()
+    if found is None:
+        raise VersionNotFound(f"The agent {agent.name!r} has no version {number}.")
+    return found
+
+
+def session(user: User, session_id: uuid.UUID) -> ChatSession:
+    """Find one of the person's own conversations, its agent with it."""
+    rows = ownership.own(ChatSession.objects.all(), user)
+    found = rows.filter(pk=session_id).select_related("agent__live_version").first()
+    if found is None:
+        raise SessionNotFound(f"There is no session {session_id}.")
+    return found
+
+
+def as_uuid(text: str) -> uuid.UUID | None:
+    """Read an id; None for a text that is none."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def _usable(user: User) -> QuerySet[Agent]:
+    return ownership.shared(Agent.objects.select_related("live_version"), user)

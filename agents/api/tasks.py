@@ -1,0 +1,307 @@
+"""Tasks: submit, watch, cancel, retry."""
+
+import json
+import uuid
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import HttpResponseBase
+from django_filters import rest_framework as filters
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
+from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.viewsets import GenericViewSet
+
+from agents import kinds
+from agents.api import lookups
+from agents.api.accepted import AcceptedSerializer, accepted_response, task_url
+from agents.api.renderers import FOLLOWING_RENDERERS, EventStreamRenderer
+from agents.api.schema import IDEMPOTENCY_KEY
+from agents.api.streams import FollowResponse
+from agents.engine import grant
+from agents.engine.errors import AlreadyFinished
+from agents.engine.submit import Accepted, cancel, resubmit, submit
+from agents.models import Agent, AgentTask, TaskEvent
+from core.access import ownership
+from core.api.filters import MomentFilter
+from core.api.idempotency import key_of
+from core.api.queries import InvalidQuery, refuse_unknown, whole_number
+from core.api.serializers import NoInput, ObjectField, StrictSerializer, TextField, WholeNumberField
+from core.exceptions import InvalidInput
+from core.models import User
+
+NEW_SESSION = "new"
+MAX_EVENT_NUMBER = 2**31 - 1
+LAST_EVENT_ID = "Last-Event-ID"
+
+
+class TaskInput(StrictSerializer):
+    """Work for an agent.
+
+    agent: name or id. input: what the agent's kind asks for: {"message": …} for chat, {"text": …} for text_analysis.
+    session: for agents that chat, the id of a conversation to go on with, or "new" to begin one; default: none, the
+    task stands alone. version: for operators, the number of a version to try instead of the live one.
+    """
+
+    agent = TextField(max_length=60)
+    input = ObjectField()
+    session = TextField(required=False, allow_null=True, max_length=36)
+    version = WholeNumberField(required=False, min_value=1, max_value=10**9)
+
+    def validate_session(self, value: str | None) -> str | uuid.UUID | None:
+        if value is None or value == NEW_SESSION:
+            return value
+        try:
+            return uuid.UUID(value)
+        except ValueError:
+            raise serializers.ValidationError(f'A session\'s id or "{NEW_SESSION}" is expected.') from None
+
+
+class ErrorSerializer(serializers.Serializer):
+    code = serializers.CharField(source="error_code")
+    detail = serializers.CharField(source="error_detail")
+
+
+class TaskListSerializer(serializers.ModelSerializer):
+    """A task in a list: all but its input, data and receipt."""
+
+    agent = serializers.CharField(source="agent.name")
+    agent_id = serializers.UUIDField()
+    version = serializers.IntegerField(source="version.number")
+    session = serializers.UUIDField(source="session_id", allow_null=True)
+    owner = serializers.CharField(source="owner.username")
+    retry_of = serializers.UUIDField(source="retry_of_id", allow_null=True)
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = AgentTask
+        fields = [
+            "id",
+            "status",
+            "kind",
+            "agent",
+            "agent_id",
+            "version",
+            "model",
+            "session",
+            "owner",
+            "retry_of",
+            "result",
+            "error",
+            "is_truncated",
+            "is_degraded",
+            "attempts",
+            "interruptions",
+            "prompt_tokens",
+            "output_tokens",
+            "created_at",
+            "granted_at",
+            "started_at",
+            "first_output_at",
+            "finished_at",
+            "deadline_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(ErrorSerializer(allow_null=True))
+    def get_error(self, task: AgentTask) -> dict[str, str] | None:
+        return {"code": task.error_code, "detail": task.error_detail} if task.error_code else None
+
+
+class TaskSerializer(TaskListSerializer):
+    """A task.
+
+    position: tasks to be started up to this one, itself included; null once it does not wait.
+    output: the answer as data, where the agent's kind gives some.
+    """
+
+    position = serializers.SerializerMethodField()
+    events_url = serializers.SerializerMethodField()
+    receipt_url = serializers.SerializerMethodField()
+
+    class Meta(TaskListSerializer.Meta):
+        fields = [*TaskListSerializer.Meta.fields, "input", "output", "position", "events_url", "receipt_url"]
+        read_only_fields = fields
+
+    def get_position(self, task: AgentTask) -> int | None:
+        return grant.position(task)
+
+    def get_events_url(self, task: AgentTask) -> str:
+        return f"{task_url(task.pk)}events/"
+
+    def get_receipt_url(self, task: AgentTask) -> str:
+        return f"{task_url(task.pk)}receipt/"
+
+
+class EventSerializer(serializers.ModelSerializer):
+    """What happened to a task; `data` depends on the type."""
+
+    data = serializers.SerializerMethodField()
+
+    class Meta:
+        model = TaskEvent
+        fields = ["number", "type", "data", "created_at"]
+        read_only_fields = fields
+
+    def get_data(self, event: TaskEvent) -> dict[str, Any]:
+        return json.loads(event.data)  # type: ignore[no-any-return]
+
+
+class EventPage(serializers.Serializer):
+    """Events in order; `next` has the address of those that follow, null where there are none yet."""
+
+    next = serializers.URLField(allow_null=True)
+    results = EventSerializer(many=True)
+
+
+class PhaseSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    seconds = serializers.FloatField()
+
+
+class ReceiptSerializer(serializers.Serializer):
+    """Where the time of a finished task went: the phases add up to the wall time. Further members tell of its run."""
+
+    model = serializers.CharField()
+    wall_seconds = serializers.FloatField()
+    phases = PhaseSerializer(many=True)
+    attempts = serializers.IntegerField()
+    interruptions = serializers.IntegerField()
+    cached = serializers.BooleanField()
+
+
+class TaskFilters(filters.FilterSet):
+    status = filters.MultipleChoiceFilter(choices=AgentTask.Status.choices)
+    kind = filters.ChoiceFilter(choices=kinds.choices())
+    agent = filters.CharFilter(method="of_agent", max_length=60, label="Name or id of an agent.")
+    session = filters.UUIDFilter(field_name="session_id")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
+
+    def of_agent(self, tasks: QuerySet[AgentTask], _: str, name_or_id: str) -> QuerySet[AgentTask]:
+        is_it = Q(name=name_or_id)
+        if agent_id := lookups.as_uuid(name_or_id):
+            is_it |= Q(pk=agent_id)
+        agents = ownership.shared(Agent.objects.filter(is_it), self.request.user)
+        return tasks.filter(agent__in=agents)
+
+
+class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """Tasks: your own; operators see everybody's."""
+
+    queryset = AgentTask.objects.all()
+    serializer_class = TaskSerializer
+    filterset_class = TaskFilters
+    ordering_fields = ("created_at",)
+    search_fields = ("input__message", "input__text", "result", "error_detail")
+
+    def get_queryset(self) -> QuerySet[AgentTask]:
+        rows = ownership.visible(AgentTask.objects.all(), self.request.user)
+        rows = rows.select_related("agent", "version", "owner").order_by("-id")
+        # Texts that nobody reads here, some of them long.
+        rows = rows.defer("version__system_prompt", "version__options", "agent__description")
+        return rows.defer("input", "output", "receipt") if self.action == "list" else rows
+
+    def get_serializer_class(self) -> type[serializers.BaseSerializer]:
+        by_action = {"list": TaskListSerializer, "create": TaskInput, "cancel": NoInput, "retry": NoInput}
+        return by_action.get(self.action, TaskSerializer)
+
+    @extend_schema(request=TaskInput, parameters=[IDEMPOTENCY_KEY], responses={202: AcceptedSerializer})
+    def create(self, request: Request) -> Response:
+        """Submit a task to an agent. It is written down before the answer, and will end."""
+        wanted = self.get_serializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return accepted_response(_submit(request, wanted.validated_data))
+
+    @extend_schema(request=None, responses=TaskSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """End a task now; its model is let go within two seconds. A task that ended otherwise stays as it is (409)."""
+        self.get_serializer(data=request.data).is_valid(raise_exception=True)
+        task = self.get_object()
+        was_cancelled = cancel(task.pk)
+        task.refresh_from_db()
+        if not was_cancelled and task.status != AgentTask.Status.CANCELLED:
+            raise AlreadyFinished
+        return Response(TaskSerializer(task).data)
+
+    @extend_schema(request=None, parameters=[IDEMPOTENCY_KEY], responses={202: AcceptedSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        """Submit a finished task's input again, as a new task of the same owner."""
+        self.get_serializer(data=request.data).is_valid(raise_exception=True)
+        task = self.get_object()
+        return accepted_response(resubmit(task, owner=task.owner, idempotency_key=key_of(request)))
+
+    @extend_schema(responses=ReceiptSerializer)
+    @action(detail=True)
+    def receipt(self, request: Request, pk: str) -> Response:
+        """Explain where a finished task's time went. A task that has not ended has no receipt yet (404)."""
+        task = self.get_object()
+        if task.receipt is None:
+            raise NotFound("The task has not ended; it has no receipt yet.")
+        return Response(task.receipt)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("after", int, description="Begin after the event of this number; default 0."),
+            OpenApiParameter("page_size", int, description="Events on a page of JSON, at most 1000."),
+            OpenApiParameter(LAST_EVENT_ID, int, OpenApiParameter.HEADER, description="As `after`, and before it."),
+        ],
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR, description="id: the event's number; event: state, delta, done or error; data: JSON."
+            ),
+            (200, "application/json"): EventPage,
+        },
+    )
+    @action(detail=True, renderer_classes=FOLLOWING_RENDERERS, filter_backends=[], pagination_class=None)
+    def events(self, request: Request, pk: str) -> HttpResponseBase:
+        """Follow a task: its events as they happen, until its end; as JSON, those that are there."""
+        refuse_unknown(request, {"after", "page_size"})
+        after = _after(request)
+        task = self.get_object()
+        if isinstance(request.accepted_renderer, EventStreamRenderer):
+            return FollowResponse(task.pk, after=after)
+        return Response(_event_page(request, task, after))
+
+
+def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
+    user = request.user
+    assert isinstance(user, User)
+    agent = lookups.agent(user, wanted["agent"])
+    session = wanted.get("session")
+    if session == NEW_SESSION and not kinds.KINDS[agent.kind].has_sessions:
+        raise InvalidInput({"session": [f"Agents of the kind {agent.kind!r} have no conversations."]})
+    return submit(
+        agent=agent,
+        owner=user,
+        input=wanted["input"],
+        session=lookups.session(user, session) if isinstance(session, uuid.UUID) else None,
+        starts_session=session == NEW_SESSION,
+        version=lookups.version(user, agent, wanted.get("version")),
+        idempotency_key=key_of(request),
+    )
+
+
+def _after(request: Request) -> int:
+    """The number to begin after: what the browser repeats when it reconnects, else the query's."""
+    text = request.headers.get(LAST_EVENT_ID)
+    if text is None:
+        return whole_number(request, "after", default=0, minimum=0, maximum=MAX_EVENT_NUMBER)
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > MAX_EVENT_NUMBER:
+        raise InvalidQuery({LAST_EVENT_ID: ["The number of an event is expected."]})
+    return int(text)
+
+
+def _event_page(request: Request, task: AgentTask, after: int) -> dict[str, Any]:
+    size = whole_number(request, "page_size", default=100, minimum=1, maximum=1000)
+    events = list(task.events.filter(number__gt=after).order_by("number")[: size + 1])
+    page = events[:size]
+    more = replace_query_param(request.build_absolute_uri(), "after", page[-1].number) if len(events) > size else None
+    return {"next": more, "results": EventSerializer(page, many=True).data}

@@ -1,0 +1,64 @@
+"""The OpenAPI document and its pages."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from core.api.problems import CONTENT_TYPE
+
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "Stable, for programs."},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string", "description": "Also in the server's log."},
+        "errors": {
+            "type": "object",
+            "description": "Fields that are at fault, and what is wrong with each.",
+            "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+}
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):
+    target_class = "core.access.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "A key as `manage.py create_api_key` prints it."}
+
+
+class ConsoleSessionScheme(OpenApiAuthenticationExtension):
+    target_class = "core.access.authentication.ConsoleSessionAuthentication"
+    name = "consoleSession"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
+
+
+def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Say of every operation that its errors are problem documents."""
+    result["components"].setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    answer = {
+        "description": "What went wrong.",
+        "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            operation["responses"]["default"] = answer
+    return result
+
+
+schema = SpectacularAPIView.as_view()
+# A page for people, so whoever has not signed in is led to the sign-in page.
+docs = login_required(SpectacularSwaggerView.as_view(url_name="schema"))

@@ -1,0 +1,71 @@
+"""Rows with valid defaults, so that a test states only what matters."""
+
+import itertools
+from typing import Any
+
+from agents.engine import clock
+from agents.engine.discovery import ensure_builtin
+from agents.engine.submit import submit
+from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
+from core.access import api_keys
+from core.models import Team, User
+
+_numbers = itertools.count(1)
+
+
+def make_team(**fields: Any) -> Team:
+    number = next(_numbers)
+    return Team.objects.create(**{"name": f"Team {number}", "slug": f"team-{number}", **fields})
+
+
+def make_user(**fields: Any) -> User:
+    """A person of the default team, who cannot sign in by password unless one is given."""
+    password = fields.pop("password", None)
+    return User.objects.create_user(fields.pop("username", f"person-{next(_numbers)}"), password=password, **fields)
+
+
+def make_operator(**fields: Any) -> User:
+    return make_user(**{"is_staff": True, "is_superuser": True, **fields})
+
+
+def make_api_key(user: User) -> str:
+    """A working key's text."""
+    return api_keys.issue(user)[1]
+
+
+def make_builtin_node() -> Node:
+    """The built-in model, on which every agent without a model of its own can run."""
+    return ensure_builtin()
+
+
+def make_node(*, models: tuple[str, ...] = (), **fields: Any) -> Node:
+    """An Ollama server that nobody probed; `models` are on it."""
+    number = next(_numbers)
+    defaults = {"name": f"node-{number}", "url": f"http://node-{number}.invalid:11434", "status": Node.Status.UP}
+    node = Node.objects.create(**{**defaults, **fields})
+    for name in models:
+        NodeModel.objects.create(node=node, name=name, capabilities=["completion"])
+    return node
+
+
+def make_agent(owner: User | None = None, *, content: dict[str, Any] | None = None, **fields: Any) -> Agent:
+    """An agent with a live version 1; `content` are fields of the version."""
+    owner = owner or make_user()
+    defaults = {"name": f"agent-{next(_numbers)}", "kind": "chat", "owner": owner, "team_id": owner.team_id}
+    agent = Agent.objects.create(**{**defaults, **fields})
+    agent.make_live(agent.add_version(created_by=owner, **(content or {})))
+    return agent
+
+
+def make_session(owner: User, agent: Agent | None = None, **fields: Any) -> ChatSession:
+    now = clock.now()
+    defaults = {"created_at": now, "last_active_at": now, "team_id": owner.team_id}
+    return ChatSession.objects.create(agent=agent or make_agent(owner), owner=owner, **{**defaults, **fields})
+
+
+def make_task(owner: User, agent: Agent | None = None, *, message: str = "Hello", **more: Any) -> AgentTask:
+    """A task as `submit` accepts it: queued, or granted where a node has a free slot. Needs a node for its model."""
+    agent = agent or make_agent(owner)
+    name = "message" if agent.kind == "chat" else "text"
+    accepted = submit(agent=agent, owner=owner, input={name: message}, **more)
+    return AgentTask.objects.get(pk=accepted.task_id)
