@@ -7,7 +7,9 @@ with an `Interrupt`, which shuts the socket down.
 
 import contextlib
 import enum
+import errno
 import functools
+import os
 import socket
 import threading
 import time
@@ -24,6 +26,8 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
+from urllib3.util.wait import wait_for_write
 
 from core.net.errors import (
     ConnectFailed,
@@ -76,11 +80,6 @@ class Interrupt:
     def is_set(self) -> bool:
         return self._is_set
 
-    @property
-    def is_watching(self) -> bool:
-        """True while a call that it would end holds a socket."""
-        return bool(self._sockets)
-
     def shutdown(self) -> None:
         """End every call under way within milliseconds; safe from any thread, and more than once."""
         with self._lock:
@@ -123,20 +122,26 @@ class _Call:
         self.phase = _Phase.POOL
         self.sock: socket.socket | None = None
 
+    def patience(self, seconds: float) -> float:
+        """Return `seconds`, or less when the deadline comes first, or 0 when it has passed."""
+        return seconds if self.deadline is None else max(min(seconds, self.deadline - time.monotonic()), 0.0)
+
     def limit(self, seconds: float) -> float:
-        """Return `seconds`, or less when the deadline comes first."""
-        if self.deadline is None:
-            return seconds
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        """Return `seconds`, or less when the deadline comes first; raises DeadlineExceeded when it has passed."""
+        left = self.patience(seconds)
+        if left == 0.0:
             raise DeadlineExceeded(f"the deadline passed while {self.phase.value}")
-        return min(seconds, left)
+        return left
 
     def raise_if_interrupted(self) -> None:
         if self.interrupt is not None and self.interrupt.is_set:
             raise Interrupted(f"interrupted while {self.phase.value}")
 
     def attach(self, sock: socket.socket) -> None:
+        """Register the socket in place of the one before (TLS wraps a socket in another)."""
+        if sock is self.sock:
+            return
+        self.detach()
         if self.interrupt is not None:
             self.interrupt.attach(sock)
         self.sock = sock
@@ -158,10 +163,8 @@ class _Call:
 
     def _failure(self, error: Exception) -> NetError:
         detail = f"{_root_cause(error)} while {self.phase.value}"
-        if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.LocationValueError):
-            return InvalidUrl(detail)
-        if self.phase in _BEFORE_REQUEST:
-            return _BEFORE_REQUEST[self.phase](detail)
+        if self.phase in {_Phase.POOL, _Phase.CONNECT}:
+            return _failure_to_connect(error, detail)
         if self.phase is _Phase.FIRST_BYTE and _is_timeout(error):
             return FirstByteTimeout(f"nothing came within {self.timeouts.first_byte:g} s")
         if self.phase is _Phase.FIRST_BYTE and _is_foreign(error):
@@ -171,7 +174,12 @@ class _Call:
         return ConnectionLost(detail, body_began=self.phase is _Phase.BODY)
 
 
-_BEFORE_REQUEST: dict[_Phase, type[NetError]] = {_Phase.POOL: PoolExhausted, _Phase.CONNECT: ConnectFailed}
+def _failure_to_connect(error: Exception, detail: str) -> NetError:
+    if isinstance(error, urllib3.exceptions.EmptyPoolError):
+        return PoolExhausted(detail)
+    if isinstance(error, ValueError):  # what requests and urllib3 say of addresses they cannot use
+        return InvalidUrl(detail)
+    return ConnectFailed(detail)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -210,25 +218,45 @@ class _CallConnection(HTTPConnection):
     _unsent: bytearray
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers, registered before connecting so that it can be interrupted."""
-        addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        """Connect to the first address that answers."""
         failure: OSError = OSError("the name has no address")
-        for family, kind, proto, _, address in addresses:
-            sock = socket.socket(family, kind, proto)
-            try:
+        try:
+            for family, kind, proto, _, address in socket.getaddrinfo(
+                self._dns_host, self.port, type=socket.SOCK_STREAM
+            ):
+                try:
+                    return self._connected(socket.socket(family, kind, proto), address)
+                except OSError as error:
+                    self.call.raise_if_interrupted()
+                    failure = error
+        except socket.gaierror as error:
+            failure = error
+        # As urllib3 names it; it would take a bare ECONNRESET for one that came after the request was sent.
+        raise NewConnectionError(self, str(failure)) from failure
+
+    def _connected(self, sock: socket.socket, address: Any) -> socket.socket:
+        """Connect a socket, or close it.
+
+        Registered once the attempt has begun: shutting down a socket before that has no effect on it.
+        """
+        try:
+            limit = self.call.limit(self.call.timeouts.connect)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setblocking(False)
+            code = sock.connect_ex(address)
+            if code == errno.EINPROGRESS:
                 self.call.attach(sock)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(self.call.limit(self.call.timeouts.connect))
-                sock.connect(address)
-            except (OSError, NetError) as error:
-                self.call.detach()
-                sock.close()
-                if isinstance(error, NetError) or (self.call.interrupt is not None and self.call.interrupt.is_set):
-                    raise
-                failure = error
-            else:
-                return sock
-        raise failure
+                if not wait_for_write(sock, limit):
+                    raise TimeoutError(f"no connection within {limit:g} s")
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+            sock.settimeout(limit)
+        except BaseException:
+            self.call.detach()
+            sock.close()
+            raise
+        return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
@@ -275,7 +303,8 @@ class _CallPool(HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:  # requests passes none
         call = _current_call.get()
-        conn: Any = super()._get_conn(timeout=call.limit(call.timeouts.pool))
+        # Raising here would make urllib3 return a connection that it never lent.
+        conn: Any = super()._get_conn(timeout=call.patience(call.timeouts.pool))
         conn.call = call
         call.phase = _Phase.CONNECT
         return conn

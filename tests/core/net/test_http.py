@@ -1,6 +1,7 @@
 """The way out: limits, interruption, and what is left behind afterwards."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -149,14 +150,26 @@ def test_an_interrupt_ends_a_call_on_a_reused_connection(
     assert b"version" in get_version(pool, server)
 
 
+class SignallingInterrupt(Interrupt):
+    """Tells when a call has registered its socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_attached = threading.Event()
+
+    def attach(self, sock: socket.socket) -> None:
+        super().attach(sock)
+        self.is_attached.set()
+
+
 def test_an_interrupt_ends_a_call_that_is_still_connecting(
     pool: HttpPool, silent_port: int, threads: ThreadPoolExecutor
 ) -> None:
-    interrupt = Interrupt()
-    call = threads.submit(pool.send, "GET", f"http://127.0.0.1:{silent_port}/", timeouts=PATIENT, interrupt=interrupt)
-    while not interrupt.is_watching:
-        time.sleep(0.001)
-    assert_prompt_interruption(call, interrupt)  # type: ignore[arg-type]
+    interrupt = SignallingInterrupt()
+    url = f"http://127.0.0.1:{silent_port}/"
+    call = threads.submit(lambda: pool.send("GET", url, timeouts=PATIENT, interrupt=interrupt).read(1))
+    assert interrupt.is_attached.wait(10)
+    assert_prompt_interruption(call, interrupt)
 
 
 def test_a_call_after_the_interrupt_raises_at_once_and_sends_nothing(pool: HttpPool, server: OllamaTestServer) -> None:
@@ -199,13 +212,14 @@ def test_an_unknown_name_is_a_failure_to_connect(pool: HttpPool) -> None:
         pool.send("GET", "http://no-such-host.invalid/", timeouts=PATIENT)
 
 
-def test_an_impossible_address_is_named(pool: HttpPool) -> None:
+@pytest.mark.parametrize("url", ["http://exa mple:99999999/", "ftp://example/", "example", "http:///"])
+def test_an_impossible_address_is_named(pool: HttpPool, url: str) -> None:
     with pytest.raises(InvalidUrl):
-        pool.send("GET", "http://exa mple:99999999/", timeouts=PATIENT)
+        pool.send("GET", url, timeouts=PATIENT)
 
 
 def test_connecting_has_a_limit(pool: HttpPool, silent_port: int) -> None:
-    with pytest.raises(ConnectFailed):
+    with pytest.raises(ConnectFailed, match=r"0\.1 s"):
         pool.send("GET", f"http://127.0.0.1:{silent_port}/", timeouts=QUICK)
 
 
