@@ -1,0 +1,101 @@
+"""`manage.py up`: everything that one machine needs, in one group."""
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, TextIO
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.db import OperationalError, connections
+
+from core.ops import first_run, metrics_files, programs
+from core.ops.joint_log import JointLog
+from core.ops.processes import die_with_parent
+from core.ops.supervisor import NAME, Supervisor
+
+
+class Command(BaseCommand):
+    help = "Migrate, make sure of a first operator, and keep web, worker and beat running until Ctrl-C."
+    requires_system_checks = ()  # migrate runs them
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--stop-with-parent", action="store_true", help="stop when the caller, say make, dies")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["stop_with_parent"]:
+            die_with_parent(os.getppid(), by=signal.SIGTERM)
+        ensure_port_is_free(settings.HOST, settings.PORT)
+        with own_data_folder(settings.DATA_DIR / "run"):
+            try:
+                news = prepare()
+            except KeyboardInterrupt:
+                sys.exit(130)
+            except OperationalError as error:
+                sys.exit(f"The database cannot be used: {error}")
+            supervise(news)
+
+
+def ensure_port_is_free(host: str, port: int) -> None:
+    """Raises SystemExit with one clear line if somebody else listens there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a group that just ended
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sys.exit(f"Port {port} on {host} cannot be used ({error.strerror}). Set SUTAZAI_PORT to another one.")
+
+
+def own_data_folder(folder: Path) -> TextIO:
+    """Take the data folder for this group; the kernel gives it back when we die. Raises SystemExit if it is taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "up.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        sys.exit(f"SutazAI runs on {settings.DATA_DIR} already. Set SUTAZAI_DATA_DIR for a second one.")
+    return lock
+
+
+def prepare() -> list[str]:
+    """Bring database and files up to date; return news for the operator."""
+    call_command("migrate", interactive=False, verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    news = first_run.run_all()
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+    return news
+
+
+def supervise(news: list[str]) -> None:
+    """Run the group until it is told to stop."""
+    metrics_folder = settings.DATA_DIR / "run" / "metrics"
+    metrics_files.start_anew(metrics_folder)
+    environment = {metrics_files.VARIABLE: str(metrics_folder), "PYTHONUNBUFFERED": "1"}
+    group = programs.programs(environment)
+    log = JointLog(sys.stdout.buffer, [NAME, *(program.name for program in group)], colour=sys.stdout.isatty())
+    supervisor = Supervisor(
+        group,
+        log,
+        working_directory=settings.BASE_DIR,
+        is_ready=programs.web_answers,
+        on_ready=lambda: banner(news),
+        on_exit=lambda: metrics_files.forget_the_dead(metrics_folder),
+    )
+    supervisor.run()
+    log.close()
+
+
+def banner(news: list[str]) -> list[str]:
+    address = programs.web_address()
+    rule = "-" * min(80, shutil.get_terminal_size().columns - 12)
+    return [rule, f"SutazAI is ready at {address}", f"Console: {address}/admin/", *news, "Ctrl-C stops it.", rule]

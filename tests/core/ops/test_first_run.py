@@ -1,0 +1,53 @@
+import pytest
+from django.contrib.auth import authenticate
+
+from core.models import User
+from core.ops import first_run
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_first_operator_gets_a_password_that_works(monkeypatch):
+    monkeypatch.delenv("SUTAZAI_OPERATOR_PASSWORD", raising=False)
+
+    [line] = first_run.ensure_operator()
+
+    password = line.split("password ")[1].split()[0]
+    operator = authenticate(username="operator", password=password)
+    assert operator is not None
+    assert operator.is_superuser
+
+
+def test_a_given_password_is_used_and_never_shown(monkeypatch):
+    monkeypatch.setenv("SUTAZAI_OPERATOR_PASSWORD", "correct horse battery")
+
+    [line] = first_run.ensure_operator()
+
+    assert authenticate(username="operator", password="correct horse battery") is not None
+    assert "horse" not in line
+
+
+def test_a_second_start_changes_nobody(monkeypatch):
+    first_run.ensure_operator()
+    before = User.objects.values_list("username", "password")
+
+    monkeypatch.setenv("SUTAZAI_OPERATOR_PASSWORD", "another password")
+
+    assert first_run.ensure_operator() == []
+    assert list(User.objects.values_list("username", "password")) == list(before)
+
+
+def test_where_nobody_can_use_the_console_any_more_there_is_a_first_operator_again():
+    User.objects.create_user("visitor")
+    User.objects.create_superuser("retired", is_active=False)
+
+    assert first_run.ensure_operator() != []
+
+
+def test_steps_run_in_order_and_report(monkeypatch):
+    monkeypatch.setattr(first_run, "_steps", {})
+    first_run.step("one")(lambda: ["1"])
+    first_run.step("two")(list)
+    first_run.step("three")(lambda: ["2", "3"])
+
+    assert first_run.run_all() == ["1", "2", "3"]
