@@ -72,11 +72,11 @@ class NativeApi:
     async def generate(self, request: Request, reply: Reply) -> None:
         body = parse_body(request.body)
         check_images(body.get("images") or [])
-        if body.get("raw") and any(body.get(name) for name in ("template", "system", "context")):
-            raise Refusal(400, "raw mode does not support template, system, or context")
         system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
         messages = [*system, {"role": "user", "content": body.get("prompt") or ""}]
         job, model = self._job(request.path, body, messages)
+        if body.get("raw") and any(body.get(name) for name in ("template", "system", "context")):
+            raise Refusal(400, "raw mode does not support template, system, or context")
         _require(model, "completion", job.name, verb="generate")
         if body.get("suffix"):
             _require(model, "insert", job.name)
@@ -258,11 +258,12 @@ class NativeApi:
 
     async def copy(self, request: Request, reply: Reply) -> None:
         body = parse_body(request.body)
-        if not body.get("destination"):
-            raise Refusal(400, "destination is invalid")
-        source = self._catalogue.find(body.get("source") or "")
+        for name in ("source", "destination"):
+            if not body.get(name):
+                raise Refusal(400, f'{name} "" is invalid')
+        source = self._catalogue.find(body["source"])
         if source is None:
-            raise Refusal(404, f"model '{body.get('source')}' not found")
+            raise Refusal(404, f'model "{body["source"]}" not found')
         self._catalogue.copy(source, body["destination"])
         reply.empty(200)
 

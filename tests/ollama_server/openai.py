@@ -61,8 +61,8 @@ class OpenAiApi:
         name = body.get("model") or ""
         if not name:
             raise Refusal(400, "model is required")
-        model = self._native.find(name)
         messages = [_plain_message(message) for message in body["messages"]]
+        model = self._native.find(name)
         options = {"num_predict": body["max_tokens"]} if body.get("max_tokens") is not None else {}
         if body.get("tools") and not model.can("tools"):
             raise Refusal(400, f'"{name}" does not support tools')
@@ -155,7 +155,7 @@ def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
     for url in urls:
         head, comma, data = url.partition(";base64,")
         if not comma or not head.startswith("data:"):
-            raise Refusal(400, "invalid image input")
+            raise Refusal(400, "image URLs are not currently supported, please use base64 encoded data instead")
         check_images([data])
     texts = [part.get("text", "") for part in content if part.get("type") == "text"]
     return {"role": message.get("role"), "content": "".join(texts)}
