@@ -109,10 +109,10 @@ class OllamaTestServer(RemoteControl):
 
 
 class OllamaTestProcess(RemoteControl):
-    """The server in a process of its own, for benchmarks and chaos; arguments as on the command line."""
+    """The server in a process of its own, for benchmarks and chaos; arguments as on the command line, on a free port."""
 
     def __init__(self, *arguments: str) -> None:
-        self._command = [sys.executable, "-m", "tests.ollama_server", *arguments]
+        self._command = [sys.executable, "-m", "tests.ollama_server", "--port", "0", *arguments]
 
     def __enter__(self) -> Self:
         root = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ import ollama
 import openai
 import pytest
 
-from tests.ollama_server import OllamaTestServer
+from tests.ollama_server import OllamaTestProcess, OllamaTestServer
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 WEATHER: Any = {
@@ -441,3 +441,10 @@ def test_requests_may_follow_each_other_without_waiting(server: OllamaTestServer
         received = b""
         while received.count(b'"version"') < 2:
             received += sock.recv(4096)
+
+
+def test_it_runs_alone() -> None:
+    with OllamaTestProcess("--model", "mine", "--parallel", "4") as server:
+        rows = httpx.get(f"{server.url}/api/tags", trust_env=False).json()["models"]
+        assert [row["name"] for row in rows] == ["mine:latest"]
+    assert server.process.returncode == 0
