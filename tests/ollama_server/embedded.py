@@ -109,7 +109,7 @@ class OllamaTestServer(RemoteControl):
 
 
 class OllamaTestProcess(RemoteControl):
-    """The server in a process of its own, for benchmarks and chaos; arguments as on the command line, on a free port."""
+    """The server in a process of its own, on a free port, for benchmarks and chaos; arguments as for the command."""
 
     def __init__(self, *arguments: str) -> None:
         self._command = [sys.executable, "-m", "tests.ollama_server", "--port", "0", *arguments]
