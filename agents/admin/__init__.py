@@ -1,0 +1,5 @@
+"""The agents' console pages. Django imports this package to register them."""
+
+from agents.admin import agents, nodes, panels, sessions, tasks
+
+__all__ = ["agents", "nodes", "panels", "sessions", "tasks"]

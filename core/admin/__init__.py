@@ -1,0 +1,5 @@
+"""The platform's console pages. Django imports this package to register them."""
+
+from core.admin import api_keys, maintenance, people, platform, schedules
+
+__all__ = ["api_keys", "maintenance", "people", "platform", "schedules"]

@@ -1,0 +1,224 @@
+"""Nodes: which servers there are, how they are, what they have."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
+
+from agents.admin.panels import NODE_TONES
+from agents.engine import discovery, registration
+from agents.engine.operations import grant_waiting
+from agents.engine.process import writer
+from agents.models import AgentTask, Node
+from core.admin.base import ButtonsMixin, button, report
+from core.formats import badge, moment
+from core.exceptions import Refused
+
+
+class NodeForm(forms.ModelForm):
+    """Checks that an Ollama server answers at a new or changed address, before anything is saved."""
+
+    class Meta:
+        model = Node
+        fields = (
+            "name",
+            "url",
+            "slots",
+            "connect_timeout_seconds",
+            "first_byte_timeout_seconds",
+            "gap_timeout_seconds",
+        )
+
+    def clean_url(self) -> str:
+        is_new = self.instance._state.adding
+        if not is_new and self.instance.is_builtin:
+            return ""
+        try:
+            address = registration.read_address(self.cleaned_data["url"])
+            if is_new or address != self.instance.url:
+                registration.check_address(address)
+        except Refused as refusal:
+            raise forms.ValidationError(refusal.detail) from refusal
+        return address
+
+
+@admin.register(Node)
+class NodeAdmin(ButtonsMixin):
+    list_display = ("name", "state", "since", "reason", "model_total", "loaded_total", "running", "slots", "probed")
+    list_filter = (("status", ChoicesCheckboxFilter), "is_draining")
+    search_fields = ("name", "url")
+    ordering = ("kind", "name")
+
+    form = NodeForm
+    fieldsets = (
+        (None, {"fields": ("name", "url", "slots")}),
+        (
+            "Patience, in seconds",
+            {"fields": ("connect_timeout_seconds", "first_byte_timeout_seconds", "gap_timeout_seconds")},
+        ),
+    )
+    change_form_outer_before_template = "console/node.html"
+
+    actions = ("probe_selected", "drain_selected", "resume_selected")
+    buttons = ("probe", "drain", "resume")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        available = Q(places__is_available=True)
+        running = AgentTask.objects.running().filter(node_model__node=OuterRef("pk")).order_by()
+        running = running.values("node_model__node").annotate(total=Count("pk")).values("total")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                models_available=Count("places", filter=available),
+                models_loaded=Count("places", filter=available & Q(places__is_loaded=True)),
+                running_total=Coalesce(Subquery(running), 0),
+            )
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Node | None = None) -> tuple[str, ...]:
+        is_builtin = obj is not None and obj.is_builtin
+        return (
+            ("url", "connect_timeout_seconds", "first_byte_timeout_seconds", "gap_timeout_seconds")
+            if is_builtin
+            else ()
+        )
+
+    def has_delete_permission(self, request: HttpRequest, obj: Node | None = None) -> bool:
+        """The built-in node stays; another one may go when it runs nothing: drain it first."""
+        if obj is not None and (obj.is_builtin or AgentTask.objects.running().filter(node_model__node=obj).exists()):
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)  # it would not look at what a node runs
+        return actions
+
+    def save_model(self, request: HttpRequest, obj: Node, form: forms.ModelForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if "url" in form.changed_data:
+            discovery.refresh(obj)
+            found = obj.places.filter(is_available=True).count()
+            messages.info(request, f"Found Ollama {obj.server_version} with {found} model{'' if found == 1 else 's'}.")
+        if "slots" in form.changed_data:
+            _grant_what_waits(obj)
+
+    def page_context(self, request: HttpRequest, obj: Node) -> dict[str, Any]:
+        busy = AgentTask.objects.running().filter(node_model__node=obj).values_list("node_model")
+        running = dict(busy.order_by().annotate(Count("pk")))
+        models = list(obj.places.order_by("-is_available", "-is_loaded", "name"))
+        return {
+            "node": obj,
+            "state_badge": self.state(obj),
+            "models": [(model, running.get(model.pk, 0)) for model in models],
+        }
+
+    def offers(self, name: str, obj: Node) -> bool:
+        return {"probe": not obj.is_builtin, "drain": not obj.is_draining, "resume": obj.is_draining}[name]
+
+    # Columns
+
+    @admin.display(description="State", ordering="status")
+    def state(self, node: Node) -> SafeString:
+        if node.is_draining:
+            return badge("Draining", "warning")
+        return badge(node.get_status_display(), NODE_TONES[Node.Status(node.status)])
+
+    @admin.display(description="Since", ordering="status_since")
+    def since(self, node: Node) -> SafeString:
+        return moment(node.status_since)
+
+    @admin.display(description="Why")
+    def reason(self, node: Node) -> str:
+        return node.status_reason or ("Answers from the handbook" if node.is_builtin else "")
+
+    @admin.display(description="Models", ordering="models_available")
+    def model_total(self, node: Node) -> int:
+        return node.models_available  # type: ignore[attr-defined, no-any-return]
+
+    @admin.display(description="Loaded", ordering="models_loaded")
+    def loaded_total(self, node: Node) -> int:
+        return node.models_loaded  # type: ignore[attr-defined, no-any-return]
+
+    @admin.display(description="Running")
+    def running(self, node: Node) -> int:
+        return node.running_total  # type: ignore[attr-defined, no-any-return]
+
+    @admin.display(description="Probed", ordering="probed_at")
+    def probed(self, node: Node) -> SafeString:
+        return moment(node.probed_at)
+
+    # Buttons and actions
+
+    @button("Probe now", icon="network_ping", permission="change", tone="primary")
+    def probe(self, request: HttpRequest, node: Node) -> None:
+        if discovery.refresh(node):
+            found = node.places.filter(is_available=True).count()
+            messages.success(request, f"{node.name} answers: Ollama {node.server_version}, {found} models.")
+        else:
+            messages.error(request, f"{node.name} does not answer: {node.status_reason}")
+
+    @button("Drain", icon="pause_circle", permission="change")
+    def drain(self, request: HttpRequest, node: Node) -> None:
+        drain(node)
+        messages.success(request, f"{node.name} finishes what it runs and starts nothing new.")
+
+    @button("Resume", icon="play_circle", permission="change", tone="primary")
+    def resume(self, request: HttpRequest, node: Node) -> None:
+        resume(node)
+        messages.success(request, f"{node.name} takes tasks again.")
+
+    @admin.action(description="Probe selected nodes", permissions=["change"])
+    def probe_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        for node in queryset:
+            self.probe(request, node)
+
+    @admin.action(description="Drain selected nodes", permissions=["change"])
+    def drain_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        changed = [drain(node) for node in queryset]
+        skipped = changed.count(False)
+        report(
+            request,
+            done=changed.count(True),
+            verb="Draining",
+            noun="node",
+            skipped=skipped,
+            why_skipped="draining already.",
+        )
+
+    @admin.action(description="Resume selected nodes", permissions=["change"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
+        changed = [resume(node) for node in queryset]
+        skipped = changed.count(False)
+        report(
+            request,
+            done=changed.count(True),
+            verb="Resumed",
+            noun="node",
+            skipped=skipped,
+            why_skipped="not draining.",
+        )
+
+
+def drain(node: Node) -> bool:
+    """Have a node start nothing new; False if it drained already."""
+    return bool(Node.objects.filter(pk=node.pk, is_draining=False).update(is_draining=True))
+
+
+def resume(node: Node) -> bool:
+    """Have a node take tasks again, those that wait first; False if it did not drain."""
+    changed = bool(Node.objects.filter(pk=node.pk, is_draining=True).update(is_draining=False))
+    if changed:
+        _grant_what_waits(node)
+    return changed
+
+
+def _grant_what_waits(node: Node) -> None:
+    for model in node.places.filter(is_available=True).values_list("name", flat=True):
+        writer.call(grant_waiting, model)

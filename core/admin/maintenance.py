@@ -1,0 +1,98 @@
+"""What housekeeping did, and a way to run it now."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AllValuesCheckboxFilter, ChoicesCheckboxFilter
+
+from core.admin.base import ReadOnlyMixin, VastListMixin
+from core.formats import NOTHING, badge, duration, moment
+from core.models import MaintenanceRun
+from core.ops import maintenance
+
+TONES = {
+    MaintenanceRun.Status.RUNNING: "busy",
+    MaintenanceRun.Status.SUCCEEDED: "good",
+    MaintenanceRun.Status.FAILED: "bad",
+}
+
+
+@admin.register(MaintenanceRun)
+class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
+    list_display = ("state", "job", "trigger", "started", "took", "what_happened", "changes")
+    list_display_links = ("job",)
+    list_filter = (
+        ("status", ChoicesCheckboxFilter),
+        ("job", AllValuesCheckboxFilter),
+        ("trigger", ChoicesCheckboxFilter),
+    )
+    list_filter_submit = True
+    list_before_template = "console/maintenance_jobs.html"
+    ordering = ("-pk",)
+
+    fieldsets = (
+        (None, {"fields": ("job", "state", "trigger", "started_at", "finished_at", "took")}),
+        ("Result", {"fields": ("summary", "changes", "error")}),
+    )
+    readonly_fields = ("state", "took", "changes")
+
+    def has_change_permission(self, request: HttpRequest, obj: MaintenanceRun | None = None) -> bool:
+        return False
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        """Who may start a job: whoever may add runs, which this admin has no form for."""
+        return request.user.has_perm("core.add_maintenancerun")
+
+    def get_urls(self) -> list[URLPattern]:
+        run_now = self.admin_site.admin_view(self.run_now)
+        return [path("run/<str:job>/", run_now, name="core_maintenancerun_run"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        jobs = maintenance.jobs() if self.has_run_permission(request) else []
+        return super().changelist_view(request, {**(extra_context or {}), "jobs": jobs})
+
+    def run_now(self, request: HttpRequest, job: str) -> HttpResponse:
+        """Run a job and wait for its end: what it did is the answer."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_run_permission(request):
+            raise PermissionDenied
+        try:
+            run = maintenance.run(job, trigger=MaintenanceRun.Trigger.CONSOLE)
+        except maintenance.UnknownJob as error:
+            raise Http404(f"There is no job {job!r}.") from error
+        if run is None:
+            messages.warning(request, f"{job} is running already; nothing was started.")
+        elif run.status == MaintenanceRun.Status.FAILED:
+            messages.error(request, f"{job} failed: {run.error}")
+        else:
+            messages.success(request, f"{job}: {run.summary} ({duration(run.duration_seconds)})")
+        return HttpResponseRedirect(reverse("admin:core_maintenancerun_changelist"))
+
+    @admin.display(description="Status", ordering="status")
+    def state(self, run: MaintenanceRun) -> SafeString:
+        return badge(run.get_status_display(), TONES[MaintenanceRun.Status(run.status)])
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, run: MaintenanceRun) -> SafeString:
+        return moment(run.started_at)
+
+    @admin.display(description="Took")
+    def took(self, run: MaintenanceRun) -> str:
+        return duration(run.duration_seconds)
+
+    @admin.display(description="Result")
+    def what_happened(self, run: MaintenanceRun) -> str:
+        text = run.summary or run.error or NOTHING
+        return text if len(text) <= 120 else text[:120] + "…"
+
+    @admin.display(description="Before → after")
+    def changes(self, run: MaintenanceRun) -> SafeString | str:
+        names = [*run.before, *(name for name in run.after if name not in run.before)]
+        lines = ((name, run.before.get(name, NOTHING), run.after.get(name, NOTHING)) for name in names)
+        return format_html_join(", ", "{}: {} → {}", lines) or NOTHING

@@ -1,0 +1,80 @@
+"""Periodic work, editable: celery beat's own admin in the console's look."""
+
+from typing import ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django_celery_beat.admin import ClockedScheduleAdmin as BeatClockedScheduleAdmin
+from django_celery_beat.admin import CrontabScheduleAdmin as BeatCrontabScheduleAdmin
+from django_celery_beat.admin import PeriodicTaskAdmin as BeatPeriodicTaskAdmin
+from django_celery_beat.admin import PeriodicTaskForm, TaskSelectWidget
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from core.formats import moment
+
+for _model in (PeriodicTask, IntervalSchedule, CrontabSchedule, ClockedSchedule, SolarSchedule):
+    admin.site.unregister(_model)
+
+
+class ConsoleTaskSelectWidget(UnfoldAdminSelectWidget, TaskSelectWidget):
+    """Beat's list of registered tasks, drawn by unfold."""
+
+
+class ConsolePeriodicTaskForm(PeriodicTaskForm):
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["task"].widget = UnfoldAdminTextInputWidget()
+        self.fields["regtask"].widget = ConsoleTaskSelectWidget()
+
+
+@admin.register(PeriodicTask)
+class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, ModelAdmin):
+    list_display = ("name", "enabled", "scheduler", "last_run", "total_run_count", "description")
+    list_filter = ("enabled", "task")
+    list_select_related = ("interval", "crontab", "solar", "clocked")
+    date_hierarchy = None
+
+    form: ClassVar[type[forms.ModelForm]] = ConsolePeriodicTaskForm
+    actions = ("enable_selected", "disable_selected")
+
+    @admin.display(description="Last run", ordering="last_run_at")
+    def last_run(self, task: PeriodicTask) -> str:
+        return moment(task.last_run_at)
+
+    @admin.action(description="Enable selected schedules", permissions=["change"])
+    def enable_selected(self, request: HttpRequest, queryset: object) -> None:
+        self.enable_tasks(request, queryset)
+
+    @admin.action(description="Disable selected schedules", permissions=["change"])
+    def disable_selected(self, request: HttpRequest, queryset: object) -> None:
+        self.disable_tasks(request, queryset)
+
+
+class ScheduleAdmin(ModelAdmin):
+    """Intervals and the like: made while editing a periodic task."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False  # no entry of its own in the menu
+
+
+@admin.register(IntervalSchedule)
+class IntervalScheduleAdmin(ScheduleAdmin):
+    pass
+
+
+@admin.register(CrontabSchedule)
+class CrontabScheduleAdmin(BeatCrontabScheduleAdmin, ScheduleAdmin):
+    inlines = ()
+
+
+@admin.register(ClockedSchedule)
+class ClockedScheduleAdmin(BeatClockedScheduleAdmin, ScheduleAdmin):
+    inlines = ()
+
+
+@admin.register(SolarSchedule)
+class SolarScheduleAdmin(ScheduleAdmin):
+    pass
