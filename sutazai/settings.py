@@ -55,7 +55,7 @@ if REDIS_URL:
     }
 
 # Celery -----------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://")
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://localhost")
 _broker_scheme = urlsplit(CELERY_BROKER_URL).scheme
 if _broker_scheme == "filesystem":
     _broker_dir = DATA_DIR / "broker"
@@ -95,7 +95,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 30  # seconds until an edited schedule is notice
 INSTALLED_APPS = [
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # the web process discovers the console; others do without
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -210,6 +210,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "core.api.schema.add_problems"],
+    "ENUM_NAME_OVERRIDES": {
+        "NodeStatusEnum": "agents.models.node.Node.Status",
+        "TaskStatusEnum": "agents.models.task.AgentTask.Status",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -10,6 +10,8 @@ from core.api import schema
 from core.api.metrics import MetricsView
 from core.api.routers import either_way
 
+admin.autodiscover()
+
 urlpatterns = [
     path("admin/", include(core_console)),
     path("admin/", include(agents_console)),
