@@ -92,7 +92,8 @@ class Attempt:
         except Exception:
             logger.exception("Task %s failed in its kind %r.", self.task.pk, self.task.kind)
             return self._fail("internal-error", "The agent failed; the log says why.")
-        node_health.answered(self.model.node)
+        if self.model.calls:  # a kind may have answered without it
+            node_health.answered(self.model.node)
         return self._succeed(outcome)
 
     def _answer(self) -> Outcome:

@@ -5,6 +5,7 @@ answer piece by piece; the engine writes the pieces down, sends them on, and dea
 """
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from typing import Any, ClassVar, Protocol
 from agents.models import AgentTask, AgentVersion
 from agents.ollama.types import ChatChunk, JsonObject, Message
 from core.exceptions import InvalidInput
+
+# What neither PostgreSQL nor UTF-8 can hold.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Model(Protocol):
@@ -82,8 +86,28 @@ class Kind(ABC):
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate how many tokens a text takes, on the high side: about 3.5 bytes each, and 4 around a message."""
-    return math.ceil(len(text.encode()) / 3.5) + 4
+    """Estimate how many tokens a text takes, on the high side.
+
+    About 3.5 ASCII characters each, 2 bytes each of anything else, and 4 around a message.
+    """
+    size = len(text.encode())
+    ascii_size = size if text.isascii() else len(text.encode("ascii", "ignore"))
+    return math.ceil(ascii_size / 3.5 + (size - ascii_size) / 2) + 4
+
+
+def cut_to_fit(text: str, tokens: int) -> str:
+    """Keep as much of a text's beginning as fits into so many tokens, by estimate."""
+    while text and (size := estimate_tokens(text)) > tokens:
+        text = text[: len(text) * max(0, tokens - 4) // size]
+    return text
+
+
+def prompt_budget(work: Work) -> int:
+    """How many tokens the prompt may take, so that the answer has room: its limit, else a quarter of the window."""
+    window = work.model.context_tokens
+    limit = model_options(work.version).get("num_predict")
+    wanted = limit if isinstance(limit, int) and limit > 0 else window // 4
+    return window - min(wanted, window // 2)
 
 
 def clean_text(data: Mapping[str, Any], name: str, version: AgentVersion) -> str:
@@ -93,8 +117,8 @@ def clean_text(data: Mapping[str, Any], name: str, version: AgentVersion) -> str
     text = data.get(name)
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput({name: ["Write some text."]})
-    if "\x00" in text:
-        raise InvalidInput({name: ["Null characters are not allowed."]})
+    if _UNSTORABLE.search(text):
+        raise InvalidInput({name: ["Null characters and lone surrogates are not allowed."]})
     if len(text) > version.max_message_characters:
         raise InvalidInput({name: [f"At most {version.max_message_characters} characters; this has {len(text)}."]})
     return text

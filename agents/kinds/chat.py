@@ -1,21 +1,52 @@
 """Conversation: the session's history, as much of it as fits, and the system prompt."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from typing import Any
 
 from agents.builtin.analysis import summarise
-from agents.kinds.base import CannotAnswer, Kind, Outcome, Work, clean_text, estimate_tokens, model_options
+from agents.kinds.base import (
+    CannotAnswer,
+    Kind,
+    Outcome,
+    Work,
+    clean_text,
+    cut_to_fit,
+    estimate_tokens,
+    model_options,
+    prompt_budget,
+)
 from agents.models import AgentTask, AgentVersion, ChatMessage
 from agents.ollama.types import JsonObject, Message
 
-HISTORY_LIMIT = 200  # messages; older ones fit no context window that a conversation fills
+PAGE_EXCHANGES = 20
+# What a summary of left-out exchanges is made of and how long it may be.
+SUMMARY_EXCHANGES = 50
 SUMMARY_SENTENCES = 6
+SUMMARY_SHARE = 8  # an eighth of the budget
+SUMMARY_HEADING = "Summary of the earlier conversation: "
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A question of the session and its answer."""
+
+    question: str
+    answer: str
+
+    @property
+    def tokens(self) -> int:
+        return estimate_tokens(self.question) + estimate_tokens(self.answer)
+
+    @property
+    def messages(self) -> tuple[Message, Message]:
+        return Message(role="user", content=self.question), Message(role="assistant", content=self.answer)
 
 
 @dataclass(frozen=True)
 class Context:
-    """The messages to send, oldest first, and whether any turn was left out or shortened."""
+    """The messages to send, oldest first, and whether anything was left out or shortened."""
 
     messages: tuple[Message, ...]
     is_truncated: bool
@@ -30,9 +61,8 @@ class Chat(Kind):
         return {"message": clean_text(data, "message", version)}
 
     def run(self, work: Work) -> Generator[str, None, Outcome]:
-        context = fit_context(
-            work.version, history(work.task), work.task.input["message"], budget_tokens=_prompt_budget(work)
-        )
+        message = work.task.input["message"]
+        context = fit_context(work.version, history(work.task), message, budget_tokens=prompt_budget(work))
         last = None
         for last in work.model.chat(context.messages, options=model_options(work.version)):
             if last.text:
@@ -41,49 +71,71 @@ class Chat(Kind):
         return Outcome(is_truncated=context.is_truncated or was_cut, notes={"context_messages": len(context.messages)})
 
 
-def history(task: AgentTask) -> list[ChatMessage]:
-    """The turns of the session that were answered before this task was asked, oldest first."""
+def history(task: AgentTask) -> Iterator[Exchange]:
+    """Read the session's earlier exchanges, newest first; questions without an answer are none.
+
+    Reads a page at a time: most of a long conversation fits no context window.
+    """
     if task.session_id is None:
-        return []
-    answered = ChatMessage.objects.filter(
-        session_id=task.session_id, task__status=AgentTask.Status.SUCCEEDED, task_id__lt=task.pk
-    )
-    return list(reversed(answered.order_by("-task_id", "-id")[:HISTORY_LIMIT]))
+        return
+    answered = ChatMessage.objects.filter(session_id=task.session_id, task__status=AgentTask.Status.SUCCEEDED)
+    before = task.pk
+    # A page holds whole exchanges: an answered task has exactly two messages.
+    while page := list(answered.filter(task_id__lt=before).order_by("-task_id")[: 2 * PAGE_EXCHANGES]):
+        for _, messages in groupby(page, key=lambda message: message.task_id):
+            content = {message.role: message.content for message in messages}
+            yield Exchange(content[ChatMessage.Role.USER], content[ChatMessage.Role.ASSISTANT])
+        before = page[-1].task_id
 
 
-def fit_context(version: AgentVersion, turns: Sequence[ChatMessage], message: str, *, budget_tokens: int) -> Context:
+def fit_context(version: AgentVersion, earlier: Iterable[Exchange], message: str, *, budget_tokens: int) -> Context:
     """Choose what of a conversation the model is shown, by the version's truncation policy.
 
-    budget_tokens: what system prompt, history and message may take together.
+    earlier: newest first. budget_tokens: what system prompt, history and message may take together.
     Raises CannotAnswer when the policy is to refuse what does not fit.
     """
-    system = [Message(role="system", content=version.system_prompt)] if version.system_prompt else []
-    question = Message(role="user", content=message)
-    left = budget_tokens - sum(estimate_tokens(item.content) for item in [*system, question])
-    kept: list[Message] = []
-    for turn in reversed(turns):
-        left -= estimate_tokens(turn.content)
-        if left < 0:
+    remaining = iter(earlier)
+    system = version.system_prompt
+    left = budget_tokens - estimate_tokens(message) - (estimate_tokens(system) if system else 0)
+    is_truncated = left < 0
+    kept: list[Exchange] = []
+    for exchange in remaining:
+        if exchange.tokens > left:
+            is_truncated = True
+            remaining = chain([exchange], remaining)
             break
-        kept.insert(0, Message(role=turn.role, content=turn.content))
-    if left >= 0:
-        return Context(messages=(*system, *kept, question), is_truncated=False)
-    if version.truncation == AgentVersion.Truncation.REJECT:
+        kept.append(exchange)
+        left -= exchange.tokens
+    if is_truncated and version.truncation == AgentVersion.Truncation.REJECT:
         raise CannotAnswer(
-            "context-overflow", f"The conversation exceeds the model's window of {budget_tokens} tokens."
+            "context-overflow",
+            f"The conversation does not fit into the {budget_tokens} tokens that the model can read at once.",
         )
-    dropped = turns[: len(turns) - len(kept)]
-    if version.truncation == AgentVersion.Truncation.COMPACT and dropped:
-        system.append(_summary(dropped))
-    return Context(messages=(*system, *kept, question), is_truncated=True)
+    if is_truncated and version.truncation == AgentVersion.Truncation.COMPACT:
+        kept, summary = _compact(kept, remaining, left, room=budget_tokens // SUMMARY_SHARE)
+        system = "\n\n".join(filter(None, (system, summary)))
+    first = [Message(role="system", content=system)] if system else []
+    history_messages = [item for exchange in reversed(kept) for item in exchange.messages]
+    return Context(
+        messages=(*first, *history_messages, Message(role="user", content=message)), is_truncated=is_truncated
+    )
 
 
-def _summary(turns: Sequence[ChatMessage]) -> Message:
-    text = summarise("\n".join(turn.content for turn in turns), sentences=SUMMARY_SENTENCES)
-    return Message(role="system", content=f"Summary of the earlier conversation: {text}")
+def _compact(kept: list[Exchange], dropped: Iterable[Exchange], left: int, *, room: int) -> tuple[list[Exchange], str]:
+    """Make room for a summary: what is still kept word by word, and the summary of the rest. All newest first."""
+    still_kept = list(kept)
+    summarised: list[Exchange] = []
+    while still_kept and left < room:
+        oldest = still_kept.pop()
+        summarised.insert(0, oldest)
+        left += oldest.tokens
+    summarised.extend(islice(dropped, max(0, SUMMARY_EXCHANGES - len(summarised))))
+    return still_kept, _summary(summarised, min(left, room))
 
 
-def _prompt_budget(work: Work) -> int:
-    """Leave room for the answer: its limit where there is one, else a quarter of the window."""
-    window = work.model.context_tokens
-    return window - min(work.version.max_output_tokens or window // 4, window // 2)
+def _summary(exchanges: Sequence[Exchange], tokens: int) -> str:
+    """Summarise exchanges in so many tokens; empty where there is nothing or no room."""
+    oldest_first = [f"{exchange.question}\n{exchange.answer}" for exchange in reversed(exchanges)]
+    summary = summarise("\n".join(oldest_first), sentences=SUMMARY_SENTENCES)
+    text = cut_to_fit(SUMMARY_HEADING + summary, tokens)
+    return text if len(text) > len(SUMMARY_HEADING) else ""

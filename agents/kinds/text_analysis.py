@@ -6,11 +6,32 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from agents.builtin.analysis import analyse
-from agents.kinds.base import CannotAnswer, Kind, Outcome, Work, clean_text, estimate_tokens, model_options
+from agents.builtin.analysis import analyse, summarise
+from agents.kinds.base import (
+    CannotAnswer,
+    Kind,
+    Outcome,
+    Work,
+    clean_text,
+    cut_to_fit,
+    estimate_tokens,
+    model_options,
+    prompt_budget,
+)
 from agents.models import AgentVersion
-from agents.ollama.errors import Interrupted, OllamaUnavailable
+from agents.ollama.errors import OllamaUnavailable
+from agents.ollama.protocol import clean
 from agents.ollama.types import JsonObject, Message
+
+ISO_639_1 = """
+aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
+eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja
+jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb
+nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq
+sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+# "und" for a text that none of them tells.
+LANGUAGES = [*ISO_639_1.split(), "und"]
 
 SCHEMA: JsonObject = {
     "type": "object",
@@ -42,7 +63,7 @@ SCHEMA: JsonObject = {
             "required": ["label", "score"],
             "additionalProperties": False,
         },
-        "language": {"type": "string", "pattern": "^([a-z]{2}|und)$"},
+        "language": {"type": "string", "enum": LANGUAGES},
     },
     "required": ["summary", "keywords", "entities", "sentiment", "language"],
     "additionalProperties": False,
@@ -53,6 +74,8 @@ INSTRUCTION = (
     "(text and type), sentiment (label, and score from -1 to 1) and language (ISO 639-1 code, or und)."
 )
 REPAIR = "That was not valid: {problem}. Answer again with the corrected JSON object and nothing else."
+
+TOKENS_PER_SENTENCE = 30  # a long one; fewer sentences are tried where these do not fit
 
 _validator = Draft202012Validator(SCHEMA)
 
@@ -67,25 +90,52 @@ class TextAnalysis(Kind):
     def run(self, work: Work) -> Generator[str, None, Outcome]:
         text = work.task.input["text"]
         if work.model.is_builtin:
-            return (yield from _classical(text, reason="no model server has a model for it"))
+            return (yield from _classical(text, reason="No model server has a model for it."))
+        shown = fit_text(work, text)
         try:
-            output, repairs = _ask(work, text)
-        except Interrupted:
-            raise
-        except OllamaUnavailable as error:
-            if not work.version.allows_builtin_fallback:
+            output, repairs = _ask(work, shown)
+        except (OllamaUnavailable, CannotAnswer) as failure:
+            if not _may_fall_back(work, failure):
                 raise
-            return (yield from _classical(text, reason=error.detail))
+            return (yield from _classical(text, reason=failure.detail))
         yield json.dumps(output, ensure_ascii=False)
-        return Outcome(output=output, is_truncated=_exceeds_window(work, text), notes={"repairs": repairs})
+        return Outcome(output=output, is_truncated=shown != text, notes={"repairs": repairs})
+
+
+def _may_fall_back(work: Work, failure: OllamaUnavailable | CannotAnswer) -> bool:
+    """A node that failed once is tried again, or another one is, before classical methods take over."""
+    is_last_try = isinstance(failure, CannotAnswer) or work.task.attempts > 0
+    return work.version.allows_builtin_fallback and is_last_try
+
+
+def fit_text(work: Work, text: str) -> str:
+    """Choose what of a long text the model is shown, by the version's truncation policy.
+
+    Raises CannotAnswer when the policy is to refuse what does not fit.
+    """
+    budget = prompt_budget(work) - estimate_tokens(_instruction(work))
+    if estimate_tokens(text) <= budget:
+        return text
+    if work.version.truncation == AgentVersion.Truncation.REJECT:
+        raise CannotAnswer(
+            "context-overflow",
+            f"The text does not fit into the {max(0, budget)} tokens that the model can read at once.",
+        )
+    if work.version.truncation == AgentVersion.Truncation.COMPACT:
+        sentences = budget // TOKENS_PER_SENTENCE
+        while sentences > 0 and estimate_tokens(summary := summarise(text, sentences)) > budget:
+            sentences = sentences * 3 // 4
+        if sentences > 0:
+            return summary
+    return cut_to_fit(text, budget)
 
 
 def _ask(work: Work, text: str) -> tuple[JsonObject, int]:
-    """Ask the model, and once more if its answer breaks the schema; returns the answer and the number of repairs."""
-    messages: tuple[Message, ...] = (
-        Message(role="system", content=_instruction(work)),
-        Message(role="user", content=text),
-    )
+    """Ask the model, and once more if its answer breaks the schema; returns the answer and how many repairs it took.
+
+    Raises CannotAnswer when both answers break it.
+    """
+    messages = (Message(role="system", content=_instruction(work)), Message(role="user", content=text))
     answer = _complete(work, messages)
     output, problem = parse(answer)
     if output is not None:
@@ -112,11 +162,16 @@ def _complete(work: Work, messages: tuple[Message, ...]) -> str:
 def parse(answer: str) -> tuple[JsonObject | None, str]:
     """Read a model's answer: the object, or None and what is wrong with it."""
     try:
-        output = json.loads(answer)
+        # Escapes may stand for characters that no database holds, which the text of the answer did not show.
+        output = clean(json.loads(answer, parse_constant=_refuse_constant))
     except (ValueError, RecursionError) as error:
         return None, f"it is no JSON ({error})"
     problem = next(iter(_validator.iter_errors(output)), None)
     return (output, "") if problem is None else (None, problem.message[:200])
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _classical(text: str, *, reason: str) -> Generator[str, None, Outcome]:
@@ -124,7 +179,3 @@ def _classical(text: str, *, reason: str) -> Generator[str, None, Outcome]:
     output = analyse(text)
     yield json.dumps(output, ensure_ascii=False)
     return Outcome(output=output, is_degraded=True, notes={"degraded_because": reason})
-
-
-def _exceeds_window(work: Work, text: str) -> bool:
-    return estimate_tokens(text) + estimate_tokens(_instruction(work)) > work.model.context_tokens
