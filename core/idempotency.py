@@ -18,6 +18,19 @@ class IdempotencyKey:
     body_hash: str
 
 
+def find(key: IdempotencyKey) -> uuid.UUID | None:
+    """Find the object that an earlier request with this key made; None when the key is free.
+
+    Raises IdempotencyConflict when that request had another body.
+    """
+    record = IdempotencyRecord.objects.filter(principal=key.principal, route=key.route, key=key.key).first()
+    if record is None:
+        return None
+    if record.body_hash != key.body_hash:
+        raise IdempotencyConflict
+    return record.object_id
+
+
 def claim(key: IdempotencyKey, object_id: uuid.UUID, now: datetime) -> uuid.UUID:
     """Claim a key for an object about to be made, in the caller's transaction.
 
@@ -27,7 +40,4 @@ def claim(key: IdempotencyKey, object_id: uuid.UUID, now: datetime) -> uuid.UUID
     IdempotencyRecord.objects.bulk_create(
         [IdempotencyRecord(object_id=object_id, created_at=now, **asdict(key))], ignore_conflicts=True
     )
-    record = IdempotencyRecord.objects.get(principal=key.principal, route=key.route, key=key.key)
-    if record.body_hash != key.body_hash:
-        raise IdempotencyConflict
-    return record.object_id
+    return find(key) or object_id

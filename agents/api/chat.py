@@ -9,17 +9,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from agents.api import lookups
-from agents.api.accepted import AcceptedSerializer, accepted_response
+from agents.api import answers, lookups
 from agents.api.renderers import STREAMING_RENDERERS
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.api.streams import AwaitResponse, FollowResponse
 from agents.engine.submit import Accepted, submit
 from agents.kinds import KINDS
+from core.access.authentication import user_of
 from core.api.idempotency import key_of, replay_headers
 from core.api.serializers import StrictSerializer, TextField, TruthField, WholeNumberField
 from core.exceptions import InvalidInput
-from core.models import User
 
 RESPOND_ASYNC = "respond-async"
 
@@ -75,7 +74,7 @@ class ChatView(APIView):
             (200, "text/event-stream"): OpenApiResponse(
                 OpenApiTypes.STR, description='With `"stream": true`: the events of the task, which the first names.'
             ),
-            (202, "application/json"): AcceptedSerializer,
+            (202, "application/json"): answers.AcceptedSerializer,
         },
     )
     def post(self, request: Request) -> HttpResponseBase:
@@ -85,15 +84,14 @@ class ChatView(APIView):
         if wanted.validated_data["stream"]:
             return _with_headers(FollowResponse(accepted.task_id), accepted)
         if _prefers_async(request):
-            response = accepted_response(accepted)
+            response = answers.accepted(accepted)
             response["Preference-Applied"] = RESPOND_ASYNC
             return response
         return _with_headers(AwaitResponse(accepted.task_id), accepted)
 
 
 def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
-    user = request.user
-    assert isinstance(user, User)
+    user = user_of(request)
     session = lookups.session(user, wanted["session"]) if wanted.get("session") else None
     if "agent" in wanted:
         agent = lookups.agent(user, wanted["agent"])

@@ -48,7 +48,7 @@ class NotForYou(Refused):
 def agent(user: User, name_or_id: str) -> Agent:
     """Find an agent of the person's team by name, or any that they may see by id."""
     is_it = Q(name=name_or_id, team=user.team_id)
-    if agent_id := as_uuid(name_or_id):
+    if agent_id := _uuid(name_or_id):
         is_it |= Q(pk=agent_id)
     found = _usable(user).filter(is_it).first()
     if found is None:
@@ -86,13 +86,20 @@ def session(user: User, session_id: uuid.UUID) -> ChatSession:
     return found
 
 
-def as_uuid(text: str) -> uuid.UUID | None:
-    """Read an id; None for a text that is none."""
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
+def agents_called(user: User, name_or_id: str) -> QuerySet[Agent]:
+    """Agents that a person may see, by name or id."""
+    is_it = Q(name=name_or_id)
+    if agent_id := _uuid(name_or_id):
+        is_it |= Q(pk=agent_id)
+    return ownership.shared(Agent.objects.filter(is_it), user)
 
 
 def _usable(user: User) -> QuerySet[Agent]:
     return ownership.shared(Agent.objects.select_related("live_version"), user)
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None

@@ -4,7 +4,7 @@ import json
 import uuid
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
@@ -18,22 +18,21 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.viewsets import GenericViewSet
 
 from agents import kinds
-from agents.api import lookups
-from agents.api.accepted import AcceptedSerializer, accepted_response, task_url
+from agents.api import answers, lookups
 from agents.api.renderers import FOLLOWING_RENDERERS, EventStreamRenderer
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.api.streams import FollowResponse
 from agents.engine import grant
 from agents.engine.errors import AlreadyFinished
 from agents.engine.submit import Accepted, cancel, resubmit, submit
-from agents.models import Agent, AgentTask, TaskEvent
+from agents.models import AgentTask, TaskEvent
 from core.access import ownership
+from core.access.authentication import user_of
 from core.api.filters import MomentFilter
 from core.api.idempotency import key_of
 from core.api.queries import InvalidQuery, refuse_unknown, whole_number
 from core.api.serializers import NoInput, ObjectField, StrictSerializer, TextField, WholeNumberField
 from core.exceptions import InvalidInput
-from core.models import User
 
 NEW_SESSION = "new"
 MAX_EVENT_NUMBER = 2**31 - 1
@@ -132,16 +131,16 @@ class TaskSerializer(TaskListSerializer):
         return grant.position(task)
 
     def get_events_url(self, task: AgentTask) -> str:
-        return f"{task_url(task.pk)}events/"
+        return f"{answers.task_url(task.pk)}events/"
 
     def get_receipt_url(self, task: AgentTask) -> str:
-        return f"{task_url(task.pk)}receipt/"
+        return f"{answers.task_url(task.pk)}receipt/"
 
 
 class EventSerializer(serializers.ModelSerializer):
     """What happened to a task; `data` depends on the type."""
 
-    data = serializers.SerializerMethodField()
+    data = serializers.SerializerMethodField()  # type: ignore[assignment]
 
     class Meta:
         model = TaskEvent
@@ -184,11 +183,7 @@ class TaskFilters(filters.FilterSet):
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     def of_agent(self, tasks: QuerySet[AgentTask], _: str, name_or_id: str) -> QuerySet[AgentTask]:
-        is_it = Q(name=name_or_id)
-        if agent_id := lookups.as_uuid(name_or_id):
-            is_it |= Q(pk=agent_id)
-        agents = ownership.shared(Agent.objects.filter(is_it), self.request.user)
-        return tasks.filter(agent__in=agents)
+        return tasks.filter(agent__in=lookups.agents_called(user_of(self.request), name_or_id))
 
 
 class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
@@ -197,26 +192,27 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     queryset = AgentTask.objects.all()
     serializer_class = TaskSerializer
     filterset_class = TaskFilters
-    ordering_fields = ("created_at",)
+    ordering = ("-id",)
+    ordering_fields = {"created_at": "id"}
     search_fields = ("input__message", "input__text", "result", "error_detail")
 
     def get_queryset(self) -> QuerySet[AgentTask]:
-        rows = ownership.visible(AgentTask.objects.all(), self.request.user)
-        rows = rows.select_related("agent", "version", "owner").order_by("-id")
+        rows = ownership.visible(AgentTask.objects.all(), user_of(self.request))
+        rows = rows.select_related("agent", "version", "owner")
         # Texts that nobody reads here, some of them long.
         rows = rows.defer("version__system_prompt", "version__options", "agent__description")
         return rows.defer("input", "output", "receipt") if self.action == "list" else rows
 
-    def get_serializer_class(self) -> type[serializers.BaseSerializer]:
+    def get_serializer_class(self) -> Any:
         by_action = {"list": TaskListSerializer, "create": TaskInput, "cancel": NoInput, "retry": NoInput}
         return by_action.get(self.action, TaskSerializer)
 
-    @extend_schema(request=TaskInput, parameters=[IDEMPOTENCY_KEY], responses={202: AcceptedSerializer})
+    @extend_schema(request=TaskInput, parameters=[IDEMPOTENCY_KEY], responses={202: answers.AcceptedSerializer})
     def create(self, request: Request) -> Response:
         """Submit a task to an agent. It is written down before the answer, and will end."""
         wanted = self.get_serializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        return accepted_response(_submit(request, wanted.validated_data))
+        return answers.accepted(_submit(request, wanted.validated_data))
 
     @extend_schema(request=None, responses=TaskSerializer)
     @action(detail=True, methods=["post"])
@@ -230,13 +226,13 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
             raise AlreadyFinished
         return Response(TaskSerializer(task).data)
 
-    @extend_schema(request=None, parameters=[IDEMPOTENCY_KEY], responses={202: AcceptedSerializer})
+    @extend_schema(request=None, parameters=[IDEMPOTENCY_KEY], responses={202: answers.AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         """Submit a finished task's input again, as a new task of the same owner."""
         self.get_serializer(data=request.data).is_valid(raise_exception=True)
         task = self.get_object()
-        return accepted_response(resubmit(task, owner=task.owner, idempotency_key=key_of(request)))
+        return answers.accepted(resubmit(task, owner=task.owner, idempotency_key=key_of(request)))
 
     @extend_schema(responses=ReceiptSerializer)
     @action(detail=True)
@@ -272,8 +268,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
 
 
 def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
-    user = request.user
-    assert isinstance(user, User)
+    user = user_of(request)
     agent = lookups.agent(user, wanted["agent"])
     session = wanted.get("session")
     if session == NEW_SESSION and not kinds.KINDS[agent.kind].has_sessions:

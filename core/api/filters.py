@@ -1,5 +1,6 @@
 """Filtering, ordering and searching lists: what a list allows, and nothing else."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import reduce
 from operator import and_, or_
@@ -7,8 +8,8 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django_filters.rest_framework import DjangoFilterBackend, IsoDateTimeFilter
-from rest_framework.filters import BaseFilterBackend, OrderingFilter
+from django_filters.rest_framework import DjangoFilterBackend, IsoDateTimeFilter, TypedChoiceFilter
+from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -32,6 +33,14 @@ class MomentFilter(IsoDateTimeFilter):
         super().__init__(*args, validators=limits, **kwargs)
 
 
+class TruthFilter(TypedChoiceFilter):
+    """true or false; anything else is refused instead of ignored."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        choices = (("true", "true"), ("false", "false"))
+        super().__init__(*args, choices=choices, coerce=lambda text: text == "true", **kwargs)
+
+
 class StrictFilterBackend(DjangoFilterBackend):
     """The view's `filterset_class`; parameters that the list does not know are refused (400)."""
 
@@ -47,24 +56,28 @@ class StrictFilterBackend(DjangoFilterBackend):
             return queryset
         if not filterset.is_valid():
             raise InvalidQuery({name: [str(text) for text in texts] for name, texts in filterset.errors.items()})
-        return filterset.qs
+        filtered: QuerySet[Any] = filterset.qs
+        return filtered
 
 
-class StrictOrderingFilter(OrderingFilter):
-    """`ordering=name` or `-name`, from the view's `ordering_fields`, which may not be empty in any row."""
+class StrictOrderingFilter(BaseFilterBackend):
+    """`ordering=name` or `-name`, from the view's `ordering_fields`: the name a client uses -> the column.
 
-    def get_ordering(self, request: Request, queryset: QuerySet[Any], view: APIView) -> Any:
+    The columns may be empty in no row. Without the parameter the view's `ordering` holds.
+    """
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: APIView) -> QuerySet[Any]:
+        columns: Mapping[str, str] = getattr(view, "ordering_fields", {})
         text = request.query_params.get(ORDERING)
-        allowed: tuple[str, ...] = getattr(view, "ordering_fields", ())
-        if text is None or not allowed:
-            return self.get_default_ordering(view)
+        if text is None or not columns:
+            return queryset.order_by(*getattr(view, "ordering", ("-id",)))
         names = text.split(",")
-        if len({name.removeprefix("-") for name in names} & set(allowed)) != len(names):
-            raise InvalidQuery({ORDERING: [f"Order by {', '.join(allowed)}, each once, with - for descending."]})
-        return names
+        if len({name.removeprefix("-") for name in names} & columns.keys()) != len(names):
+            raise InvalidQuery({ORDERING: [f"Order by {', '.join(columns)}, each once, with - for descending."]})
+        return queryset.order_by(*("-" * name.startswith("-") + columns[name.removeprefix("-")] for name in names))
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
-        if not (fields := getattr(view, "ordering_fields", ())):
+        if not (fields := getattr(view, "ordering_fields", {})):
             return []
         return [
             {

@@ -11,7 +11,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 
 from core.exceptions import Refused
-from core.idempotency import IdempotencyKey, claim
+from core.idempotency import IdempotencyKey, claim, find
 from core.models import uuid7
 
 HEADER = "Idempotency-Key"
@@ -34,10 +34,6 @@ class Made:
     object_id: uuid.UUID
     is_replay: bool
 
-    @property
-    def headers(self) -> dict[str, str]:
-        return replay_headers(is_replay=self.is_replay)
-
 
 def key_of(request: Request) -> IdempotencyKey | None:
     """Read a request's key; None where it has none. Raises InvalidIdempotencyKey."""
@@ -53,6 +49,16 @@ def key_of(request: Request) -> IdempotencyKey | None:
         key=key,
         body_hash=hashlib.sha256(body.encode()).hexdigest(),
     )
+
+
+def made_before(request: Request) -> Made | None:
+    """Find what an earlier request with the same key made, before doing anything dear.
+
+    Raises InvalidIdempotencyKey, IdempotencyConflict.
+    """
+    key = key_of(request)
+    object_id = find(key) if key else None
+    return Made(object_id, is_replay=True) if object_id else None
 
 
 def make_once(request: Request, make: Callable[[uuid.UUID], object]) -> Made:

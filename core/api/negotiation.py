@@ -1,6 +1,6 @@
 """Which parser reads a body, and which renderer writes the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -15,8 +15,8 @@ class CurlNegotiation(DefaultContentNegotiation):
     The JSON parser refuses such a body if it is no JSON object, so a real form is still answered with 415.
     """
 
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         if request.content_type.partition(";")[0].strip().lower() == FORM:
-            return parsers[0]
+            return next(iter(parsers))
         parser: BaseParser | None = super().select_parser(request, parsers)
         return parser

@@ -28,7 +28,7 @@ class NewestFirstPagination(BasePagination):
     maximum_size = 100
     template = "rest_framework/pagination/previous_and_next.html"
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: APIView | None = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         self._url = request.build_absolute_uri()
         self._order = _order(queryset)
         size = whole_number(request, PAGE_SIZE, default=self.default_size, minimum=1, maximum=2**31)

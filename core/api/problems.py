@@ -1,11 +1,10 @@
 """Every error of the API as a problem document (RFC 9457, application/problem+json).
 
-Members: type, title, status, detail, code (stable, for programs), instance (the address asked), request_id (also in the
-log), errors (field -> texts, where fields are at fault).
+Members: type, title, status, detail, code (stable, for programs), instance (the address asked), request_id (also in
+the log), errors (field -> texts, where fields are at fault).
 """
 
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,15 +86,15 @@ class ProblemResponse(Response):
     """A problem in whatever form the client accepts: JSON under its own type, or the browsable API's page."""
 
     @property
-    def rendered_content(self) -> bytes:
-        content: bytes = super().rendered_content
+    def rendered_content(self) -> Any:
+        content = super().rendered_content
         if self.accepted_renderer.format != "api":
             self["Content-Type"] = CONTENT_TYPE
         return content
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
-    """Answer an error raised in a view of the API. What nobody expected is logged, and its text is kept from callers."""
+    """Answer an error raised in a view of the API. What nobody expected is logged, and its text kept from callers."""
     request: HttpRequest = context["request"]._request
     problem = problem_of(error)
     document = problem.document(instance=request.path, request_id=id_of(request))

@@ -30,7 +30,7 @@ PROBLEM_SCHEMA = {
 }
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "core.access.authentication.ApiKeyAuthentication"
     name = "apiKey"
 
@@ -38,7 +38,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer", "description": "A key as `manage.py create_api_key` prints it."}
 
 
-class ConsoleSessionScheme(OpenApiAuthenticationExtension):
+class ConsoleSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "core.access.authentication.ConsoleSessionAuthentication"
     name = "consoleSession"
 
