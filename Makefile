@@ -75,8 +75,8 @@ lock: environment ## Lock the requirements again, with hashes
 	$(LOCK) requirements/dev.in --output-file requirements/dev.txt
 
 .PHONY: ollama-test-server
-ollama-test-server: environment ## Start a scripted Ollama server on port 11435 for experiments
-	@exec $(RUN) -m tests.ollama_server --port 11435
+ollama-test-server: environment ## Start a scripted Ollama server on port 11500, for experiments
+	@exec $(RUN) -m tests.ollama_server
 
 .PHONY: bench
 bench: environment ## Measure speed and memory
