@@ -211,10 +211,18 @@ class Finished:
 
 
 def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
-    """Write the ends of runs, and give their slots, and their threads, to the tasks that wait."""
-    append([Append(change.task_id, change.fence, partial(str, change.tail)) for change in changes if change.tail], now)
+    """Write the ends of runs, and give their slots, and their threads, to the tasks that wait.
+
+    A run ends once: of two ends of one run, the first counts.
+    """
+    first = {(change.task_id, change.fence): change for change in reversed(changes)}
+    tails = [change for change in first.values() if change.tail]
+    append([Append(change.task_id, change.fence, partial(str, change.tail)) for change in tails], now)
     tasks = transitions.lock({change.task_id for change in changes})
-    owned = [transitions.is_held(tasks.get(change.task_id), change.fence) for change in changes]
+    owned = [
+        first[change.task_id, change.fence] is change and transitions.is_held(tasks.get(change.task_id), change.fence)
+        for change in changes
+    ]
     for change, is_owner in zip(changes, owned, strict=True):
         if is_owner:
             _end(tasks[change.task_id], change, now)

@@ -12,7 +12,8 @@ from agents.engine.process import writer
 from agents.kinds import KINDS
 from agents.kinds.base import Kind
 from agents.models import Agent, AgentTask, AgentVersion, ChatMessage, ChatSession
-from core.exceptions import InvalidInput
+from core import idempotency
+from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
 from core.models import User, uuid7
 
@@ -45,6 +46,39 @@ def submit(
     version: a version to try instead of the live one.
     Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, QueueFull, IdempotencyConflict.
     """
+    try:
+        submission = _prepare(
+            agent=agent,
+            owner=owner,
+            input=input,
+            session=session,
+            starts_session=starts_session,
+            version=version,
+            idempotency_key=idempotency_key,
+            retry_of=retry_of,
+        )
+    except Refused:
+        # What was accepted once stays accepted when its request is repeated, also if it would be refused by now.
+        first = idempotency.find(idempotency_key) if idempotency_key else None
+        if first is None:
+            raise
+        return Accepted(task_id=first, is_replay=True)
+    submitted = writer.call(operations.submit, submission)
+    return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
+
+
+def _prepare(
+    *,
+    agent: Agent,
+    owner: User,
+    input: Mapping[str, Any],  # noqa: A002 - as above
+    session: ChatSession | None,
+    starts_session: bool,
+    version: AgentVersion | None,
+    idempotency_key: IdempotencyKey | None,
+    retry_of: AgentTask | None,
+) -> operations.Submission:
+    """Check everything that can be checked before the transaction."""
     version = version or agent.live_version
     if not agent.is_enabled or version is None:
         raise AgentNotReady(f"The agent {agent.name!r} is disabled or has no live version.")
@@ -68,14 +102,12 @@ def submit(
         input=cleaned,
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
     )
-    submission = operations.Submission(
+    return operations.Submission(
         task=task,
         new_session=new_session,
         message=_message(task, conversation) if conversation else None,
         idempotency_key=idempotency_key,
     )
-    submitted = writer.call(operations.submit, submission)
-    return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
 
 
 def resubmit(task: AgentTask, *, owner: User, idempotency_key: IdempotencyKey | None = None) -> Accepted:
