@@ -1,0 +1,154 @@
+"""What must hold of the engine's rows at every moment, whatever was done to it."""
+
+import json
+import math
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agents.engine.events import rebuild
+from agents.models import AgentTask, ChatMessage, NodeModel, TaskEvent
+
+Status = AgentTask.Status
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All tasks and all events at one moment."""
+
+    tasks: dict[uuid.UUID, dict[str, Any]]
+    events: dict[uuid.UUID, list[TaskEvent]]
+
+    @classmethod
+    def read(cls) -> "Snapshot":
+        tasks = {row["id"]: row for row in AgentTask.objects.order_by("pk").values()}
+        events: dict[uuid.UUID, list[TaskEvent]] = {task_id: [] for task_id in tasks}
+        for item in TaskEvent.objects.order_by("task_id", "number"):
+            events[item.task_id].append(item)
+        return cls(tasks, events)
+
+
+def check(snapshot: Snapshot) -> None:
+    """Raise AssertionError where any row contradicts its events or another row."""
+    for task_id, row in snapshot.tasks.items():
+        _check_numbers(row, snapshot.events[task_id])
+        _check_path(row, snapshot.events[task_id])
+        _check_columns(row)
+        _check_receipt(row)
+    _check_slots(snapshot)
+    _check_messages(snapshot)
+
+
+def _check_numbers(row: dict[str, Any], events: Sequence[TaskEvent]) -> None:
+    assert [item.number for item in events] == list(range(1, row["event_count"] + 1)), "event numbers have gaps"
+
+
+def _check_path(row: dict[str, Any], events: Sequence[TaskEvent]) -> None:
+    """Walk through the events: each must be a lawful step, and the last must lead to where the row is."""
+    status, text, fence, resets = "", "", 0, 0
+    for item in events:
+        data = json.loads(item.data)
+        assert status not in AgentTask.FINISHED_STATUSES, "something happened after the end"
+        if item.type == TaskEvent.Type.DELTA:
+            assert status == Status.RUNNING, "text without a run"
+            assert data["text"], "an empty piece of text"
+            text += data["text"]
+            continue
+        step = (status, data["status"])
+        if item.type == TaskEvent.Type.STATE:
+            assert step in {("", Status.QUEUED), (Status.QUEUED, Status.RUNNING), (Status.RUNNING, Status.QUEUED)}, (
+                step
+            )
+            is_restart = step == (Status.RUNNING, Status.QUEUED)
+            assert bool(data.get("reset")) is is_restart
+            fence += step[1] == Status.RUNNING
+            resets += is_restart
+            text = "" if is_restart else text
+        elif item.type == TaskEvent.Type.DONE:
+            assert step == (Status.RUNNING, Status.SUCCEEDED), step
+        else:
+            assert step[0] in {Status.QUEUED, Status.RUNNING}, step
+            assert step[1] in {Status.FAILED, Status.CANCELLED, Status.EXPIRED}, step
+            assert step != (Status.QUEUED, Status.FAILED), "a task failed that did not run"
+        status = data["status"]
+    assert row["status"] == status
+    assert row["fence"] == fence, "the fence counts the grants"
+    assert row["attempts"] + row["interruptions"] <= resets
+    rebuilt = rebuild(events)
+    assert (rebuilt.status, rebuilt.error_code, rebuilt.text) == (row["status"], row["error_code"], text)
+    assert row["result"] == (text if status == Status.SUCCEEDED else None), "the answer differs from its events"
+
+
+def _check_columns(row: dict[str, Any]) -> None:
+    is_running = row["status"] == Status.RUNNING
+    assert (row["lease_until"] is not None) is is_running, "a lease without a run, or a run without a lease"
+    assert is_running or row["runner"] == ""
+    assert not is_running or row["node_model_id"] is not None
+    assert row["status"] != Status.QUEUED or row["node_model_id"] is None, "a waiting task holds a slot"
+    assert (row["finished_at"] is not None) is (row["status"] in AgentTask.FINISHED_STATUSES)
+    assert bool(row["error_code"]) is (row["status"] in {Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+    if row["runner"]:
+        assert row["started_at"] is not None
+
+
+def _check_receipt(row: dict[str, Any]) -> None:
+    if row["finished_at"] is None:
+        assert row["receipt"] is None
+        return
+    wall = (row["finished_at"] - row["created_at"]).total_seconds()
+    phases = [phase["seconds"] for phase in row["receipt"]["phases"]]
+    assert min(phases) >= 0
+    assert math.isclose(sum(phases), wall, abs_tol=1e-5), "the receipt's phases do not add up"
+    assert math.isclose(row["receipt"]["wall_seconds"], wall, abs_tol=1e-6)
+
+
+def _check_slots(snapshot: Snapshot) -> None:
+    taken = Counter(row["node_model_id"] for row in snapshot.tasks.values() if row["status"] == Status.RUNNING)
+    for place in NodeModel.objects.filter(pk__in=taken).select_related("node"):
+        assert taken[place.pk] <= place.node.slots, f"{taken[place.pk]} tasks in {place.node.slots} slots of {place}"
+        for row in snapshot.tasks.values():
+            if row["node_model_id"] == place.pk:
+                assert (row["model"], row["node_id"]) == (place.name, place.node_id)
+
+
+def _check_messages(snapshot: Snapshot) -> None:
+    answers = dict(ChatMessage.objects.filter(role=ChatMessage.Role.ASSISTANT).values_list("task_id", "content"))
+    expected = {
+        task_id: row["result"]
+        for task_id, row in snapshot.tasks.items()
+        if row["session_id"] and row["status"] == Status.SUCCEEDED
+    }
+    assert answers == expected, "the conversation differs from the tasks' results"
+
+
+def check_step(before: Snapshot, after: Snapshot, now: datetime) -> None:
+    """Raise AssertionError where the way from one moment to the next was unlawful."""
+    granted: list[dict[str, Any]] = []
+    for task_id, old in before.tasks.items():
+        new = after.tasks[task_id]
+        if old["status"] in AgentTask.FINISHED_STATUSES:
+            assert new == old, "a finished task changed"
+        for counter in ("fence", "event_count", "attempts", "interruptions"):
+            assert new[counter] >= old[counter], f"{counter} went back"
+        was = [(item.type, item.data) for item in before.events[task_id]]
+        assert [(item.type, item.data) for item in after.events[task_id]][: len(was)] == was, "an event changed"
+    for task_id, new in after.tasks.items():
+        if new["fence"] > before.tasks.get(task_id, {"fence": 0})["fence"]:
+            granted.append(new)
+    _check_order(before, after, granted, now)
+
+
+def _check_order(before: Snapshot, after: Snapshot, granted: list[dict[str, Any]], now: datetime) -> None:
+    """First come, first served: nobody who waited and still waits came before one who was granted."""
+    for task_id, row in after.tasks.items():
+        has_waited = task_id in before.tasks and row == before.tasks[task_id] and row["status"] == Status.QUEUED
+        if has_waited and is_due(row, now):
+            overtaken = [other["id"] for other in granted if other["model"] == row["model"] and other["id"] > task_id]
+            assert not overtaken, f"{overtaken} overtook {task_id}"
+
+
+def is_due(row: dict[str, Any], now: datetime) -> bool:
+    return row["deadline_at"] > now and (row["run_after"] is None or row["run_after"] <= now)
