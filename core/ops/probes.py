@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from celery import current_app
 from django.conf import settings
 from django.db import connection
+from kombu import Connection
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -119,17 +119,21 @@ class _Amqp:
         """Have the broker answer something. Raises what the transport raises."""
         try:
             if self._channel is None:
-                limit = TIMEOUT_SECONDS / 2
-                limits = {"read_timeout": limit, "write_timeout": limit}
-                connection = current_app.connection_for_write(connect_timeout=limit, transport_options=limits)
-                # Past kombu's own way in, which would try again for longer than a probe may last.
-                self._channel = connection.transport.establish_connection().channel()
+                self._channel = _amqp_connection().channel()
             self._channel.basic_qos(0, 0, a_global=False)  # the cheapest question that it has to answer
         except Exception:
             if self._channel is not None:
                 self._channel.connection.collect()
                 self._channel = None
             raise
+
+
+def _amqp_connection() -> Any:
+    limit = TIMEOUT_SECONDS / 2
+    limits = {"read_timeout": limit, "write_timeout": limit}
+    connection = Connection(settings.CELERY_BROKER_URL, connect_timeout=limit, transport_options=limits)
+    # Past kombu's own way in, which would try again for longer than a probe may last.
+    return connection.transport.establish_connection()
 
 
 _amqp = _Amqp()

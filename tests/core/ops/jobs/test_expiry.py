@@ -1,0 +1,97 @@
+from datetime import timedelta
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+
+from core.models import IdempotencyRecord, MaintenanceRun, uuid7
+from core.ops import maintenance
+from core.ops.jobs import expiry
+
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
+
+
+def run(job):
+    row = maintenance.run(job, trigger=MaintenanceRun.Trigger.COMMAND)
+    assert row.status == "succeeded", row.error
+    return row
+
+
+def session(**ends_in):
+    """A session that ends so long from now; it was written SESSION_COOKIE_AGE before."""
+    store = SessionStore()
+    store["user"] = "somebody"
+    store.create()
+    Session.objects.filter(pk=store.session_key).update(expire_date=timezone.now() + timedelta(**ends_in))
+    return store.session_key
+
+
+def remaining():
+    return set(Session.objects.values_list("pk", flat=True))
+
+
+def test_sign_in_sessions_are_deleted_when_they_expired():
+    session(seconds=-1)
+    young = session(seconds=60)
+    row = run("delete_sign_in_sessions")
+    assert remaining() == {young}
+    assert (row.before, row.after) == ({"sign_in_sessions": 2}, {"sign_in_sessions": 1})
+    assert row.summary == "Deleted 1 sign-in sessions."
+
+
+def test_sign_in_sessions_older_than_allowed_are_deleted_though_they_have_not_expired(settings):
+    settings.SESSION_COOKIE_AGE = 7 * 86_400
+    settings.SIGN_IN_SESSION_MAX_AGE_DAYS = 2
+    session(days=5, seconds=-1)  # written two days and a second ago
+    young = session(days=5, minutes=5)
+    run("delete_sign_in_sessions")
+    assert remaining() == {young}
+
+
+def test_a_maximum_age_beyond_the_cookies_keeps_no_expired_session(settings):
+    settings.SIGN_IN_SESSION_MAX_AGE_DAYS = 100
+    session(seconds=-1)
+    session(seconds=60)
+    run("delete_sign_in_sessions")
+    assert len(remaining()) == 1
+
+
+def idempotency_record(key, **age):
+    now = timezone.now()
+    return IdempotencyRecord.objects.create(
+        principal="1",
+        route="tasks.create",
+        key=key,
+        body_hash="",
+        object_id=uuid7(),
+        created_at=now - timedelta(**age),
+    )
+
+
+def test_idempotency_records_are_kept_for_their_hours(settings):
+    settings.IDEMPOTENCY_HOURS = 24
+    idempotency_record("old", hours=24, seconds=1)
+    idempotency_record("young", hours=23, minutes=59)
+    row = run("delete_idempotency_records")
+    assert [record.key for record in IdempotencyRecord.objects.all()] == ["young"]
+    assert row.after == {"idempotency_records": 1}
+
+
+def test_more_rows_than_a_batch_are_all_deleted(monkeypatch):
+    monkeypatch.setattr(expiry, "BATCH", 3)
+    for number in range(8):
+        idempotency_record(str(number), days=9)
+    assert run("delete_idempotency_records").summary == "Deleted 8 idempotency records."
+    assert not IdempotencyRecord.objects.exists()
+
+
+def test_records_of_runs_are_kept_for_their_days(settings):
+    settings.MAINTENANCE_HISTORY_DAYS = 30
+    for days in (31, 29):
+        MaintenanceRun.objects.create(
+            job="tidy", trigger=MaintenanceRun.Trigger.SCHEDULE, started_at=timezone.now() - timedelta(days=days)
+        )
+    row = run("delete_maintenance_runs")
+    assert row.summary == "Deleted 1 records."
+    assert MaintenanceRun.objects.count() == 2  # the young one and this run's own

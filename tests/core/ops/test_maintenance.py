@@ -1,0 +1,185 @@
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from core.models import Lease, MaintenanceRun
+from core.ops import maintenance
+from core.ops.processes import ProcessIdentity
+from core.tasks import run_maintenance
+
+Trigger = MaintenanceRun.Trigger
+Status = MaintenanceRun.Status
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """No job but those of the test."""
+    monkeypatch.setattr(maintenance, "_jobs", {})
+    return maintenance
+
+
+@pytest.fixture
+def tidy(jobs):
+    """A job that takes one of three things away whenever it runs."""
+    things = {"things": 3}
+
+    @jobs.job("tidy", "Tidy up", figures=lambda: things)
+    def work():
+        things["things"] -= 1
+        return "Took one away."
+
+    return things
+
+
+@pytest.mark.django_db
+def test_a_run_is_a_row_with_figures_before_and_after(tidy):
+    row = maintenance.run("tidy", trigger=Trigger.CONSOLE)
+    assert row == MaintenanceRun.objects.get()
+    row.refresh_from_db()
+    assert (row.job, row.trigger, row.status) == ("tidy", "console", "succeeded")
+    assert (row.before, row.after, row.summary) == ({"things": 3}, {"things": 2}, "Took one away.")
+    assert row.duration_seconds >= 0
+    assert row.error == ""
+
+
+@pytest.mark.django_db
+def test_a_failure_is_a_row_that_tells_why(jobs):
+    @jobs.job("broken", "Break", figures=lambda: {"things": 1})
+    def work():
+        raise ZeroDivisionError("nothing to divide by")
+
+    row = maintenance.run("broken", trigger=Trigger.SCHEDULE)
+    row.refresh_from_db()
+    assert (row.status, row.error) == (Status.FAILED, "ZeroDivisionError: nothing to divide by")
+    assert row.before == {"things": 1}
+    assert row.finished_at is not None
+
+
+@pytest.mark.django_db
+def test_a_failed_job_runs_again(jobs):
+    @jobs.job("broken", "Break", figures=dict)
+    def work():
+        raise ZeroDivisionError
+
+    maintenance.run("broken", trigger=Trigger.SCHEDULE)
+    assert maintenance.run("broken", trigger=Trigger.SCHEDULE) is not None
+
+
+@pytest.mark.django_db
+def test_an_unknown_job_is_refused(jobs):
+    with pytest.raises(maintenance.UnknownJobError):
+        maintenance.run("nonsense", trigger=Trigger.CONSOLE)
+    assert not MaintenanceRun.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.both_databases
+def test_a_job_does_not_run_beside_itself(jobs):
+    began, may_end = threading.Event(), threading.Event()
+
+    @jobs.job("slow", "Take long", figures=dict)
+    def work():
+        began.set()
+        assert may_end.wait(20)
+        return "Done."
+
+    def run_it():
+        maintenance.run("slow", trigger=Trigger.SCHEDULE)
+        connection.close()
+
+    first = threading.Thread(target=run_it)
+    first.start()
+    assert began.wait(20)
+    try:
+        assert maintenance.run("slow", trigger=Trigger.CONSOLE) is None
+    finally:
+        may_end.set()
+        first.join()
+    assert [row.trigger for row in MaintenanceRun.objects.all()] == ["schedule"]
+    assert maintenance.run("slow", trigger=Trigger.CONSOLE).status == Status.SUCCEEDED
+
+
+@pytest.mark.django_db
+def test_a_run_that_died_with_its_process_is_closed_and_made_again(tidy):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = str(ProcessIdentity.of(process.pid))
+    until = timezone.now() + timedelta(hours=1)
+    Lease.objects.create(name="maintenance:tidy", holder=holder, held_until=until)
+    died = MaintenanceRun.objects.create(job="tidy", trigger=Trigger.SCHEDULE, started_at=timezone.now())
+    assert maintenance.run("tidy", trigger=Trigger.SCHEDULE) is None
+    process.kill()
+    process.communicate()
+    assert maintenance.run("tidy", trigger=Trigger.SCHEDULE).status == Status.SUCCEEDED
+    died.refresh_from_db()
+    assert (died.status, died.error) == (Status.FAILED, "The process that ran the job died.")
+
+
+@pytest.mark.django_db
+def test_every_name_of_a_job_fits_its_lease():
+    for job in maintenance.jobs():
+        assert maintenance.run(job.name, trigger=Trigger.COMMAND) is not None
+
+
+@pytest.mark.django_db
+def test_the_celery_task_runs_the_job_it_names(tidy):
+    run_maintenance("tidy")
+    assert MaintenanceRun.objects.get().trigger == Trigger.SCHEDULE
+
+
+@pytest.mark.django_db
+def test_the_celery_task_of_an_unknown_job_returns_quietly(jobs):
+    run_maintenance("renamed_since")
+    assert not MaintenanceRun.objects.exists()
+
+
+def maintain(*arguments):
+    output, errors = StringIO(), StringIO()
+    try:
+        call_command("maintain", *arguments, stdout=output, stderr=errors)
+    finally:
+        text = output.getvalue() + errors.getvalue()
+    return text
+
+
+def test_the_command_lists_the_jobs(tidy):
+    assert "tidy" in maintain("--list")
+    assert "Tidy up" in maintain("--list")
+
+
+@pytest.mark.django_db
+def test_the_command_runs_what_it_is_told_and_shows_the_figures(tidy):
+    text = maintain("--job", "tidy", "--job", "tidy")
+    assert "tidy: Took one away." in text
+    assert "things: 3 -> 2" in text
+    assert "things: 2 -> 1" in text
+    assert list(MaintenanceRun.objects.values_list("trigger", flat=True)) == ["command", "command"]
+
+
+@pytest.mark.django_db
+def test_the_command_runs_all(tidy, jobs):
+    jobs.job("wipe", "Wipe", figures=dict)(lambda: "Wiped.")
+    text = maintain("--all")
+    assert "Took one away." in text
+    assert "Wiped." in text
+
+
+@pytest.mark.django_db
+def test_the_command_fails_when_a_job_does(tidy, jobs):
+    jobs.job("broken", "Break", figures=dict)(lambda: 1 // 0)
+    with pytest.raises(CommandError):
+        maintain("--all")
+    assert set(MaintenanceRun.objects.values_list("job", "status")) == {("broken", "failed"), ("tidy", "succeeded")}
+
+
+@pytest.mark.django_db
+def test_the_command_names_jobs_that_do_not_exist(tidy):
+    with pytest.raises(CommandError, match="nonsense"):
+        maintain("--job", "nonsense", "--job", "tidy")
+    assert not MaintenanceRun.objects.exists()
