@@ -30,7 +30,8 @@ TAKEN = ".taken"
 class Channel(filesystem.Channel):
     """Messages are files `<time>_<uuid>.<queue>.msg`, taken in the order of their names."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
+    # The stubs of kombu's two base classes contradict each other.
+    def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
         name = f"{monotonic_ns():020d}_{uuid.uuid4().hex}.{queue}{SUFFIX}"
         path = Path(self.data_folder_out) / name
         writing = path.with_suffix(WRITING)
@@ -75,7 +76,7 @@ class Channel(filesystem.Channel):
             (Path(self.data_folder_in) / name).unlink(missing_ok=True)
         return len(names)
 
-    def get_table(self, exchange: str) -> Table:
+    def get_table(self, exchange: str) -> Table:  # type: ignore[override]
         try:
             return [Binding(*row) for row in loads(self._table_path(exchange).read_text("utf-8"))]
         except (FileNotFoundError, ValueError):
