@@ -1,0 +1,40 @@
+import pytest
+
+from tests.factories import make_api_key, make_operator, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def bearer(user):
+    return {"Authorization": f"Bearer {make_api_key(user)}"}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
+def test_an_operators_key_opens_the_metrics(client, path):
+    response = client.get(path, headers=bearer(make_operator()))
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("text/plain; version=")
+    assert b"sutazai_workers " in response.content
+
+
+def test_a_signed_in_operator_sees_them_too(client):
+    client.force_login(make_operator())
+    assert client.get("/metrics", headers={"Accept": "text/html"}).status_code == 200
+
+
+def test_prometheus_gets_the_format_it_asks_for(client):
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+    response = client.get("/metrics", headers={**bearer(make_operator()), **accept})
+    assert response["Content-Type"].startswith("application/openmetrics-text")
+    assert response.content.endswith(b"# EOF\n")
+
+
+def test_nobody_else_sees_them(client):
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers=bearer(make_user())).status_code == 403
+    inactive = make_operator()
+    headers = bearer(inactive)
+    inactive.is_active = False
+    inactive.save()
+    assert client.get("/metrics", headers=headers).status_code == 401
+    assert client.post("/metrics", headers=bearer(make_operator())).status_code == 405
