@@ -1,0 +1,263 @@
+"""The faults. Each submits its tasks, breaks something while they arrive and run, and heals it before it returns."""
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import psutil
+
+from bench import tasks
+from bench.chaos.load import Load
+from bench.client import Client
+from bench.group import Group, GroupError
+from tests.ollama_server import OllamaTestProcess
+from tests.services import Services
+
+RECOVERY_SECONDS = 60
+POLL_SECONDS = 0.02
+FLUSHES = 10
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much to break. Seconds that follow from the group's settings are properties."""
+
+    tasks: int
+    kills: int
+    kill_interval_seconds: float
+    broker_down_seconds: float
+    lease_seconds: float
+    reaper_seconds: float
+    gap_seconds: float
+    long_answer_seconds: float
+    drain_seconds: float
+    rerun_limit_seconds: float
+
+    @property
+    def stop_seconds(self) -> float:
+        """Past the lease, the reaper's next round, and a moment for another worker to take over."""
+        return self.lease_seconds + 2 * self.reaper_seconds + 2
+
+
+@dataclass
+class Scene:
+    """What a fault works on, and what it notes for the verdict."""
+
+    group: Group
+    ollama: OllamaTestProcess
+    services: Services | None
+    load: Load
+    rng: random.Random
+    scale: Scale
+    worker_kills: list[float] = field(default_factory=list)  # time.perf_counter() of each
+    kills: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def prompts(self, count: int) -> list[str]:
+        """Questions nobody asked before: most answered at once, some over seconds, a few over many."""
+        long = f"t20-d{1000 * self.scale.long_answer_seconds / 20:.0f}"
+        paces = self.rng.choices(["t16", "t20-d100", long], weights=[10, 9, 1], k=count)
+        return [f"[[{pace}]] {self.unique()}" for pace in paces]
+
+    def unique(self) -> str:
+        return f"question <{next(_numbers)}>"
+
+    async def until(self, condition: Callable[[], object], what: str, seconds: float = RECOVERY_SECONDS) -> None:
+        """Wait for a condition without stopping the clients. Raises GroupError."""
+        limit = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > limit:
+                raise GroupError(f"not within {seconds:g} s: {what}\n{self.group.log_tail()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def kill(self, role: str) -> None:
+        """kill -9 a process, and wait until another has taken its place."""
+        await self.until(lambda: self.group.pids(role), f"a {role} process runs")
+        pid = self.group.pids(role)[0]
+        os.kill(pid, signal.SIGKILL)
+        self.kills += 1
+        if role == "worker":
+            self.worker_kills.append(time.perf_counter())
+        await self.until(lambda: set(self.group.pids(role)) - {pid}, f"another {role} process runs")
+        if role.startswith("web"):
+            await self.until_serving()
+
+    async def until_serving(self) -> None:
+        client = Client(self.group.url, timeout_seconds=2)
+        limit = time.monotonic() + RECOVERY_SECONDS
+        while True:
+            try:
+                if (await client.get("/health")).status == 200:
+                    break
+            except OSError:
+                await asyncio.sleep(POLL_SECONDS)
+            if time.monotonic() > limit:
+                raise GroupError(f"the web process does not answer:\n{self.group.log_tail()}")
+        client.close()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """name: as on the command line. needs: the backend that it breaks, or "" for any but "redis"."""
+
+    name: str
+    title: str
+    inject: Callable[[Scene], Awaitable[None]]
+    needs: str = ""
+
+
+async def kill_in_turn(scene: Scene) -> None:
+    """kill -9 web, worker and beat in turn, each in the middle of a burst of submissions.
+
+    The web process is killed itself, and its master by turns.
+    """
+    rounds = range(scene.scale.kills)
+    targets = [role for number in rounds for role in (("web", "web-master")[number % 2], "worker", "beat")]
+    for number, role in enumerate(targets):
+        burst = scene.prompts(_share(scene.scale.tasks, number, len(targets)))
+        ends_at = time.monotonic() + scene.scale.kill_interval_seconds
+        arriving = asyncio.create_task(scene.load.submit(burst))
+        if role == "worker":
+            await scene.until(lambda: _is_answering(scene), "a task is being answered")
+        else:
+            await asyncio.sleep(scene.rng.uniform(0, len(burst) / 50))
+        await scene.kill(role)
+        await arriving
+        await asyncio.sleep(max(0.0, ends_at - time.monotonic()))
+
+
+def _share(total: int, number: int, parts: int) -> int:
+    """The size of part `number` when a total is split as evenly as possible."""
+    return total * (number + 1) // parts - total * number // parts
+
+
+def _is_answering(scene: Scene) -> bool:
+    return any(
+        item.following.events and item.following.events[-1].type == "delta" for item in scene.load.followed[-50:]
+    )
+
+
+async def flush_redis(scene: Scene) -> None:
+    """FLUSHALL again and again while submissions arrive: messages, wake-ups and caches are gone."""
+    assert scene.services is not None
+    port = scene.services.redis.port
+    await _while_submitting(scene, lambda: _redis_flushall(port))
+
+
+async def _redis_flushall(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"FLUSHALL\r\n")
+    answer = await reader.readline()
+    writer.close()
+    if answer != b"+OK\r\n":
+        raise GroupError(f"FLUSHALL: {answer!r}")
+
+
+async def empty_broker_folder(scene: Scene) -> None:
+    """The embedded broker's messages are deleted again and again while submissions arrive."""
+    messages = scene.group.data_dir / "broker" / "messages"
+
+    async def delete() -> None:
+        for path in messages.iterdir():
+            path.unlink(missing_ok=True)
+
+    await _while_submitting(scene, delete)
+
+
+async def _while_submitting(scene: Scene, strike: Callable[[], Awaitable[None]]) -> None:
+    prompts = scene.prompts(scene.scale.tasks)
+    arriving = asyncio.create_task(scene.load.submit(prompts))
+    pause = len(prompts) / 50 / FLUSHES
+    for _ in range(FLUSHES):
+        await asyncio.sleep(pause)
+        await strike()
+    await arriving
+    await strike()
+
+
+async def kill_broker(scene: Scene) -> None:
+    """kill -9 RabbitMQ while submissions arrive; it comes back, with its data, after a while."""
+    assert scene.services is not None
+    broker = scene.services.rabbitmq
+    prompts = scene.prompts(scene.scale.tasks)
+    arriving = asyncio.create_task(scene.load.submit(prompts))
+    await asyncio.sleep(len(prompts) / 50 / 4)
+    down_since = time.monotonic()
+    await asyncio.to_thread(broker.kill)
+    accepted = len(scene.load.followed)
+    await arriving
+    scene.notes.append(f"{sum(bool(item.entry.task) for item in scene.load.followed[accepted:])} accepted while down")
+    await asyncio.sleep(max(0.0, down_since + scene.scale.broker_down_seconds - time.monotonic()))
+    await asyncio.to_thread(broker.start)
+    await asyncio.to_thread(broker.wait_until_ready)
+
+
+async def stall_streams(scene: Scene) -> None:
+    """Half of the answers fall silent once; the node's limit for such gaps ends them."""
+    await _set_gap_timeout(scene)
+    await _break_answers(scene, "stall3")
+
+
+async def cut_streams(scene: Scene) -> None:
+    """Half of the answers are cut once in the middle, some at every try."""
+    await _break_answers(scene, "cut3")
+
+
+async def end_streams_without_done(scene: Scene) -> None:
+    """Half of the answers end politely once before they are whole, some at every try."""
+    await _break_answers(scene, "eof3")
+
+
+async def _break_answers(scene: Scene, knob: str) -> None:
+    """Break every second task's first answer, and every answer of one in twenty."""
+    prompts, once = [], []
+    for number in range(scene.scale.tasks):
+        unique = scene.unique()
+        prompts.append(f"[[t16{f'-{knob}' if number % 20 == 0 else ''}]] {unique}")
+        if number % 2:
+            once.append({"knobs": knob, "path": "/api/chat", "prompt": unique, "times": 1})
+    await asyncio.to_thread(scene.ollama.control, faults=once)
+    await scene.load.submit(prompts)
+
+
+async def _set_gap_timeout(scene: Scene) -> None:
+    client = Client(scene.group.url, key=scene.group.key)
+    nodes = tasks.expect(await client.get("/api/v1/nodes/"), 200)["results"]
+    (node,) = [node for node in nodes if node["url"] == scene.ollama.url]
+    change = {"gap_timeout_seconds": scene.scale.gap_seconds}
+    tasks.expect(await client.request("PATCH", f"/api/v1/nodes/{node['id']}/", change), 200)
+    client.close()
+
+
+async def stop_worker(scene: Scene) -> None:
+    """Stop the worker (SIGSTOP) past its lease while another one works, then let it go on."""
+    stopped = psutil.Process(scene.group.pid("worker"))
+    prompts = scene.prompts(scene.scale.tasks)
+    with scene.group.another_worker():
+        arriving = asyncio.create_task(scene.load.submit(prompts))
+        await scene.until(lambda: _is_answering(scene), "a task is being answered")
+        stopped.suspend()
+        try:
+            await asyncio.sleep(scene.scale.stop_seconds)
+        finally:
+            stopped.resume()
+        await arriving
+
+
+FAULTS = (
+    Fault("kill", "kill -9 of web, worker and beat in turn", kill_in_turn),
+    Fault("flush", "Redis FLUSHALL", flush_redis, needs="redis"),
+    Fault("messages", "the broker's messages deleted", empty_broker_folder, needs="embedded"),
+    Fault("broker", "broker killed", kill_broker, needs="rabbitmq"),
+    Fault("stall", "test server falls silent in mid-stream", stall_streams),
+    Fault("cut", "test server cuts in mid-stream", cut_streams),
+    Fault("eof", "test server ends without done", end_streams_without_done),
+    Fault("stop", "worker stopped past its lease, and continued", stop_worker),
+)

@@ -1,0 +1,139 @@
+"""Runs faults against groups, one after the other, and judges each."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import tasks
+from bench.chaos.faults import FAULTS, Fault, Scale, Scene
+from bench.chaos.ledger import Ledger
+from bench.chaos.load import Load
+from bench.chaos.verdict import Verdict, all_tasks, judge
+from bench.client import Client
+from bench.group import EMBEDDED, Backends, Group, running_group
+from tests.ollama_server import OllamaTestProcess
+from tests.services import Services, running_services
+
+SLOTS = 64
+OLLAMA = ("--parallel", "600", "--max-queue", "10000")
+
+FULL = Scale(
+    tasks=500,
+    kills=10,
+    kill_interval_seconds=4,
+    broker_down_seconds=30,
+    lease_seconds=30,
+    reaper_seconds=5,
+    gap_seconds=5,
+    long_answer_seconds=30,
+    drain_seconds=90,
+    rerun_limit_seconds=5,
+)
+# A few dozen tasks and short leases, for `make test`. How fast a busy machine starts a process is not its concern.
+SHORT = Scale(
+    tasks=40,
+    kills=1,
+    kill_interval_seconds=1,
+    broker_down_seconds=3,
+    lease_seconds=3,
+    reaper_seconds=1,
+    gap_seconds=1,
+    long_answer_seconds=4,
+    drain_seconds=90,
+    rerun_limit_seconds=90,
+)
+
+
+def settings_of(scale: Scale) -> dict[str, str]:
+    """The group's own limits, as environment."""
+    return {
+        "SUTAZAI_LEASE_SECONDS": str(scale.lease_seconds),
+        "SUTAZAI_HEARTBEAT_SECONDS": str(scale.lease_seconds / 3),
+        "SUTAZAI_REAPER_SECONDS": str(scale.reaper_seconds),
+    }
+
+
+@contextmanager
+def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
+    """Start what a group of this name keeps its data in: "embedded", "rabbitmq" or "redis" (all on PostgreSQL)."""
+    if name == "embedded":
+        yield EMBEDDED, None
+        return
+    with running_services() as services:
+        environment = {"DATABASE_URL": services.postgresql.url, "REDIS_URL": services.redis.url}
+        if name == "rabbitmq":
+            environment["CELERY_BROKER_URL"] = services.rabbitmq.url
+        title = "PostgreSQL + Redis" + (" + RabbitMQ" if name == "rabbitmq" else "")
+        yield Backends(title, environment), services
+
+
+def faults_for(backend: str, wanted: Sequence[str]) -> list[Fault]:
+    """The faults that a backend is put to; "redis" is there for the one that empties a broker of its kind."""
+    if backend == "redis":
+        fitting = [fault for fault in FAULTS if fault.needs == "redis"]
+    else:
+        fitting = [fault for fault in FAULTS if fault.needs in {"", backend}]
+    return [fault for fault in fitting if not wanted or fault.name in wanted]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all faults of a backend share."""
+
+    group: Group
+    ollama: OllamaTestProcess
+    services: Services | None
+    ledger: Ledger
+    scale: Scale
+    seed: int
+
+
+async def run_backend(
+    backend: str, faults: Sequence[Fault], scale: Scale, *, seed: int, folder: Path
+) -> tuple[str, list[Verdict]]:
+    """Put one group to these faults; returns the name of its backends too. folder: for the ledger."""
+    with (
+        backends_of(backend) as (backends, services),
+        OllamaTestProcess(*OLLAMA) as ollama,
+        running_group(backends, ollama, slots=SLOTS, settings=settings_of(scale)) as group,
+        Ledger(folder / f"ledger-{backend}.jsonl") as ledger,
+    ):
+        await _create_agent(group)
+        stage = Stage(group, ollama, services, ledger, scale, seed)
+        return backends.name, [await run_fault(fault, stage) for fault in faults]
+
+
+async def _create_agent(group: Group) -> None:
+    client = Client(group.url, key=group.key)
+    await tasks.create_agent(client)
+    client.close()
+
+
+async def run_fault(fault: Fault, stage: Stage) -> Verdict:
+    """Submit, break, heal, wait, judge."""
+    rng = random.Random(f"{stage.seed} {fault.name}")
+    earlier = await _known_tasks(stage.group)
+    stage.ollama.control(reset=True)
+    load = Load(stage.group, stage.ledger, rng)
+    scene = Scene(stage.group, stage.ollama, stage.services, load, rng, stage.scale)
+    started = time.monotonic()
+    await fault.inject(scene)
+    healed = time.monotonic()
+    await load.drain(stage.scale.drain_seconds)
+    drained = time.monotonic()
+    load.close()
+    verdict = await judge(
+        fault.title, stage.group, stage.ollama, load.followed, worker_kills=scene.worker_kills, earlier=earlier
+    )
+    verdict.notes += [*scene.notes, f"{healed - started:.0f} s of fault, all ended {drained - healed:.1f} s after it"]
+    return verdict
+
+
+async def _known_tasks(group: Group) -> set[str]:
+    client = Client(group.url, key=group.key)
+    known = set(await all_tasks(client))
+    client.close()
+    return known
