@@ -17,7 +17,7 @@ from agents.engine.submit import Accepted, submit
 from agents.kinds import KINDS
 from core.access.authentication import user_of
 from core.api.idempotency import key_of, replay_headers
-from core.api.serializers import StrictSerializer, TextField, TruthField, WholeNumberField
+from core.api.serializers import IdField, StrictSerializer, TextField, TruthField, WholeNumberField
 from core.exceptions import InvalidInput
 
 RESPOND_ASYNC = "respond-async"
@@ -33,7 +33,7 @@ class ChatInput(StrictSerializer):
 
     message = TextField(allow_blank=True)
     agent = TextField(required=False, max_length=60)
-    session = serializers.UUIDField(required=False, allow_null=True)
+    session = IdField(required=False, allow_null=True)
     stream = TruthField(default=False)
     version = WholeNumberField(required=False, min_value=1, max_value=10**9)
 

@@ -113,7 +113,7 @@ class NodeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     filterset_class = NodeFilters
     ordering = ("-id",)
     ordering_fields = {"name": "name", "created_at": "id"}
-    search_fields = ("name", "url", "models__name")
+    search_fields = ("name", "url", "places__name")
 
     def get_serializer_class(self) -> Any:
         by_action = {"create": NodeInput, "partial_update": NodeChange, "probe": NoInput}

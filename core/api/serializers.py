@@ -56,6 +56,15 @@ class NumberField(serializers.FloatField):
         return float(data)
 
 
+class IdField(serializers.UUIDField):
+    """An id, written as a text."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
 class ObjectField(serializers.JSONField):
     """A JSON object without null characters, which PostgreSQL cannot store."""
 

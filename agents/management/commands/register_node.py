@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agents.engine import registration
-from agents.models import Node, NodeModel
+from agents.models import Node
 from core.exceptions import Refused
 
 
@@ -32,6 +32,6 @@ class Command(BaseCommand):
             warning = f"{node.name} at {node.url} is registered but does not answer now: {node.status_reason}"
             self.stderr.write(self.style.WARNING(warning))
             return
-        models = list(NodeModel.objects.filter(node=node, is_available=True).values_list("name", flat=True))
+        models = list(node.places.filter(is_available=True).values_list("name", flat=True))
         found = ", ".join(models) or "no models yet"
         self.stdout.write(f"{node.name} at {node.url} answers: Ollama {node.server_version}, {found}.")
