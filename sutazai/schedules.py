@@ -3,6 +3,9 @@
 Each entry becomes a row once, which operators edit in the console from then on: see `core.ops.schedules`. What must
 never wait for a broker or for beat (leases, deadlines, retries) is no schedule but the caretaker's:
 `agents/engine/caretaker.py`.
+
+A second beat, started by mistake, sends everything twice: a job never runs beside itself, and running it again soon
+finds nothing to do.
 """
 
 from datetime import timedelta

@@ -89,6 +89,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "agents"
 CELERY_TASK_ROUTES = {"core.run_maintenance": {"queue": "maintenance"}}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SYNC_EVERY = 1  # a beat that is killed knows at its next start what it has sent
 CELERY_BEAT_MAX_LOOP_INTERVAL = 30  # seconds until an edited schedule is noticed at the latest
 
 # Applications -----------------------------------------------------------------------------------------------------

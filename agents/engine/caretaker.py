@@ -20,10 +20,9 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Q
 
 from agents.engine import clock, hints, operations
-from agents.engine.owners import this_process
 from agents.engine.process import writer
 from agents.models import AgentTask
-from core.models import Lease
+from core.ops import leases
 from core.ops.processes import is_alive, is_on_this_host
 
 logger = logging.getLogger(__name__)
@@ -79,14 +78,7 @@ class Caretaker:
 
 def hold_duty(now: datetime) -> bool:
     """Take or renew the caretaker's lease; False while another living process holds it."""
-    me = this_process()
-    lease, _ = Lease.objects.get_or_create(name=DUTY, defaults={"holder": me, "held_until": now})
-    if is_on_this_host(lease.holder) and not is_alive(lease.holder):
-        free = Q(holder=lease.holder)
-    else:
-        free = Q(holder=me) | Q(held_until__lt=now)
-    until = now + timedelta(seconds=DUTY_SECONDS)
-    return bool(Lease.objects.filter(free, name=DUTY).update(holder=me, held_until=until))
+    return leases.take(DUTY, now, seconds=DUTY_SECONDS, renews=True)
 
 
 def free_dead_runners() -> int:

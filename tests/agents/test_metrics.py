@@ -52,6 +52,7 @@ def run(task):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.both_databases
 def test_an_answer_is_counted_with_its_tokens_and_times(counted):
     owner = make_user()
     with OllamaTestServer(models=["tiny"]) as server:

@@ -169,6 +169,7 @@ def run_task(owner, agent, text):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.both_databases
 def test_a_model_server_is_asked_with_the_schema():
     owner = make_user()
     with OllamaTestServer(models=["tiny"]) as server:
