@@ -16,6 +16,6 @@ class CoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from core.ops import jobs, schedules  # noqa: F401, PLC0415 - they register themselves
+        from core.ops import jobs, schedules  # noqa: F401 - they register themselves
 
         post_migrate.connect(ensure_default_team, sender=self)

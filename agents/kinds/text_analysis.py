@@ -135,7 +135,10 @@ def _ask(work: Work, text: str) -> tuple[JsonObject, int]:
 
     Raises CannotAnswer when both answers break it.
     """
-    messages = (Message(role="system", content=_instruction(work)), Message(role="user", content=text))
+    messages: tuple[Message, ...] = (
+        Message(role="system", content=_instruction(work)),
+        Message(role="user", content=text),
+    )
     answer = _complete(work, messages)
     output, problem = parse(answer)
     if output is not None:

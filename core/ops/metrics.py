@@ -43,7 +43,7 @@ def page(accept: str) -> tuple[str, bytes]:
 
 def _counted() -> Collector:
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        return MultiProcessCollector(None)
+        return MultiProcessCollector(None)  # type: ignore[no-untyped-call]
     return REGISTRY
 
 
