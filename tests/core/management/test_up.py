@@ -23,7 +23,7 @@ class Up:
         self.port = free_port()
         self.log = folder / "log"
         self.environment = {
-            "PATH": os.environ["PATH"],
+            **{name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")},
             "SUTAZAI_DATA_DIR": str(folder / "data"),
             "SUTAZAI_PORT": str(self.port),
             "OLLAMA_HOST": f"127.0.0.1:{free_port()}",
