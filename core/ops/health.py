@@ -66,20 +66,11 @@ class Health:
         """Look at every part once."""
         for name, probe in probes.registered().items():
             started = time.perf_counter()
-            finding = self._finding(name, probe)
+            finding = _finding(probe)
             self._note(name, finding, time.perf_counter() - started)
         if connection.vendor != "sqlite" and not connection.in_atomic_block:
             connection.close()  # back to the pool until the next round
         self._looked_at = time.monotonic()
-
-    def _finding(self, name: str, probe: Probe) -> Finding:
-        try:
-            return probe()
-        except Exception as error:  # noqa: BLE001 - whatever a probe meets, its part is down
-            if self.state(name) != State.DOWN:
-                logger.warning("%s is down: %s: %s", name, type(error).__name__, error)
-            # The message may hold addresses; its log line is for operators, this is for anybody.
-            return Finding(State.DOWN, type(error).__name__)
 
     def _note(self, name: str, finding: Finding, latency_seconds: float) -> None:
         now = datetime.now(UTC)
@@ -88,7 +79,9 @@ class Health:
         since = now if before is None or is_new else before.since
         self._services[name] = Service(finding.state, finding.detail, since, now, latency_seconds)
         if before is not None and is_new:
-            logger.info("%s: %s -> %s %s", name, before.state, finding.state, finding.detail)
+            level = logging.INFO if finding.state == State.UP else logging.WARNING
+            details = " ".join(filter(None, (finding.detail, finding.log_detail)))
+            logger.log(level, "%s: %s -> %s %s", name, before.state, finding.state, details)
 
     @property
     def is_stale(self) -> bool:
@@ -107,9 +100,15 @@ class Health:
         return {name: self.state(name) for name in probes.registered()}
 
 
+def _finding(probe: Probe) -> Finding:
+    try:
+        return probe()
+    except Exception as error:  # noqa: BLE001 - whatever a probe meets, its part is down
+        return Finding(State.DOWN, type(error).__name__, log_detail=str(error))
+
+
 _health = Health()
 start = _health.start
-look = _health.look
 states = _health.states
 
 

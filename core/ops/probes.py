@@ -36,10 +36,11 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a probe found. detail: for an operator; empty when all is well or nothing more is known."""
+    """What a probe found. detail: for anybody to read; log_detail: for the log, where addresses may stand."""
 
     state: State
     detail: str = ""
+    log_detail: str = ""
 
 
 Probe = Callable[[], Finding]

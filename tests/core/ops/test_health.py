@@ -74,6 +74,17 @@ def test_without_the_database_the_process_is_not_ready(parts):
 
 
 @pytest.mark.usefixtures("db")
+def test_a_change_is_logged_once_with_what_operators_need(parts, caplog):
+    look()
+    parts["broker"] = OSError("connection to 10.1.2.3 refused")
+    look()
+    look()
+    assert [record.getMessage() for record in caplog.records] == [
+        "broker: up -> down OSError connection to 10.1.2.3 refused"
+    ]
+
+
+@pytest.mark.usefixtures("db")
 def test_it_tells_since_when_a_part_is_as_it_is(parts):
     def since():
         return ready()[1]["services"]["broker"]["since"]
