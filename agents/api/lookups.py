@@ -1,8 +1,9 @@
 """What a request's body names, found among what its sender may use. What is not theirs does not exist (404)."""
 
 import uuid
+from functools import lru_cache
 
-from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models import Q, QuerySet
 
 from agents.kinds.chat import Chat
 from agents.models import Agent, AgentVersion, ChatSession
@@ -47,10 +48,10 @@ class NotForYou(Refused):
 
 def agent(user: User, name_or_id: str) -> Agent:
     """Find an agent of the person's team by name, or any that they may see by id."""
-    is_it = Q(name=name_or_id, team=user.team_id)
+    agents = Agent.objects.filter(team=user.team_id, name=name_or_id)
     if agent_id := _uuid(name_or_id):
-        is_it |= Q(pk=agent_id)
-    found = _usable(user).filter(is_it).first()
+        agents |= ownership.shared(Agent.objects.filter(pk=agent_id), user)
+    found = _one(agents)
     if found is None:
         raise AgentNotFound(f"There is no agent {name_or_id[:80]!r}.")
     return found
@@ -58,8 +59,8 @@ def agent(user: User, name_or_id: str) -> Agent:
 
 def chat_agent(user: User) -> Agent:
     """Choose the agent for a message that names none: the helper, else the first that chats and is ready."""
-    ready = _usable(user).filter(team=user.team_id, kind=Chat.name, is_enabled=True, live_version__isnull=False)
-    found = ready.order_by(Case(When(name=PREFERRED_AGENT, then=Value(0)), default=Value(1)), "name").first()
+    ready = Agent.objects.filter(team=user.team_id, kind=Chat.name, is_enabled=True, live_version__isnull=False)
+    found = _one(ready.filter(name=PREFERRED_AGENT)) or _one(ready.order_by("name"))
     if found is None:
         raise AgentNotFound("No chat agent is ready. An operator can make one in the console.")
     return found
@@ -80,9 +81,10 @@ def version(user: User, agent: Agent, number: int | None) -> AgentVersion | None
 def session(user: User, session_id: uuid.UUID) -> ChatSession:
     """Find one of the person's own conversations, its agent with it."""
     rows = ownership.own(ChatSession.objects.all(), user)
-    found = rows.filter(pk=session_id).select_related("agent__live_version").first()
+    found = rows.filter(pk=session_id).select_related("agent").first()
     if found is None:
         raise SessionNotFound(f"There is no session {session_id}.")
+    _attach_live_version(found.agent)
     return found
 
 
@@ -94,8 +96,22 @@ def agents_called(user: User, name_or_id: str) -> QuerySet[Agent]:
     return ownership.shared(Agent.objects.filter(is_it), user)
 
 
-def _usable(user: User) -> QuerySet[Agent]:
-    return ownership.shared(Agent.objects.select_related("live_version"), user)
+def _one(agents: QuerySet[Agent]) -> Agent | None:
+    found = next(iter(agents[:1]), None)
+    if found is not None:
+        _attach_live_version(found)
+    return found
+
+
+def _attach_live_version(agent: Agent) -> None:
+    if agent.live_version_id is not None:
+        agent.live_version = _version(agent.live_version_id)
+
+
+@lru_cache(maxsize=64)
+def _version(version_id: uuid.UUID) -> AgentVersion:
+    """Remember versions: they never change, and every message needs one."""
+    return AgentVersion.objects.get(pk=version_id)
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -33,7 +33,8 @@ def verify(text: str) -> ApiKey | None:
     key_id, _, secret = rest.partition("_")
     if prefix != PREFIX or not key_id or not secret or not text.isascii():
         return None
-    key = ApiKey.objects.select_related("user").filter(key_id=key_id, revoked_at=None).first()
+    keys = ApiKey.objects.select_related("user").filter(key_id=key_id, revoked_at=None).order_by()
+    key = next(iter(keys[:1]), None)
     # The same work for an unknown key as for a known one.
     is_right = hmac.compare_digest(_hash(secret), key.secret_hash if key else _hash(""))
     if key is None or not is_right or not key.user.is_active:
