@@ -26,28 +26,42 @@ class TextStream:
         self._lock = threading.Lock()
         self._waiting: list[str] = []
         self._pulled: list[str] = []
-        self._write: Future[bool] | None = None
+        # Oldest first. One may be on its way to the disk while the next, for what came since, waits for its time.
+        self._writes: list[Future[bool]] = []
+        self._is_scheduled = False
         self._last_write = float("-inf")
 
     def add(self, text: str, *, live_streams: int) -> None:
-        """Take a piece; raises LeaseLost if an earlier one was refused."""
+        """Take a piece. Raises LeaseLost if an earlier one was refused, and what writing it failed with."""
+        self._check([write for write in self._writes if write.done()])
         with self._lock:
             self._waiting.append(text)
-        if self._write is not None:
-            if not self._write.done():
+            if self._is_scheduled:
                 return
-            if not self._write.result():
-                raise LeaseLost
+            self._is_scheduled = True
         now = time.monotonic()
         group = min(LONGEST_GROUP_SECONDS, max(SHORTEST_GROUP_SECONDS, live_streams * SECONDS_PER_STREAM))
         delay = max(0.0, self._last_write + group - now)
         self._last_write = now + delay
-        change = Append(self._ticket.task_id, self._ticket.fence, self.pull)
-        self._write = writer.send(append, change, delay_seconds=delay)
+        change = Append(self._ticket.task_id, self._ticket.fence, self._pull)
+        self._writes.append(writer.send(append, change, delay_seconds=delay))
 
-    def pull(self) -> str:
+    def finish(self) -> str:
+        """Return what is not written yet, for the write that ends the run. Raises as `add`."""
+        self._check([write for write in self._writes if not write.cancel()])
+        return self._pull()
+
+    def _check(self, writes: list["Future[bool]"]) -> None:
+        """Make sure that these were written: an answer must not end with a piece missing in its middle."""
+        for write in writes:
+            if not write.result():
+                raise LeaseLost
+            self._writes.remove(write)
+
+    def _pull(self) -> str:
         """Give what has gathered since the last pull."""
         with self._lock:
+            self._is_scheduled = False
             text = "".join(self._waiting)
             self._waiting.clear()
             self._pulled.append(text)

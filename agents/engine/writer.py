@@ -84,23 +84,30 @@ class Writer:
     def send(
         self, operation: Operation[Change, Result], change: Change, *, delay_seconds: float = 0
     ) -> "Future[Result]":
-        """Hand over one change; the future has its result once it is committed.
+        """Hand over one change; the future has its result once it is committed. Until it is due it can be cancelled.
 
         Inside a transaction of the caller the change belongs to that one, so it is written there and then.
         """
         if operation not in self._order():
             raise LookupError(f"{operation} has no place in the writer's order.")
         future: Future[Result] = Future()
-        if self._thread is None or connection.in_atomic_block:
+        if connection.in_atomic_block or not self._enqueue(operation, change, future, delay_seconds):
             _settle(future, apply(operation, [change])[0])
-            return future
+        return future
+
+    def _enqueue(
+        self, operation: Operation[Any, Any], change: Any, future: "Future[Any]", delay_seconds: float
+    ) -> bool:
+        """Give a change to the thread; False where none runs, or it is about to end and might miss it."""
         with self._wakeup:
+            if self._thread is None or self._stopping:
+                return False
             self._number += 1
             entry = _Entry(time.monotonic() + delay_seconds, self._number, operation, change, future)
             heapq.heappush(self._entries, entry)
             if self._entries[0] is entry:
                 self._wakeup.notify()
-        return future
+        return True
 
     def _run(self) -> None:
         while batch := self._next_batch():
@@ -111,16 +118,18 @@ class Writer:
         """Wait until something is due and take all that is; nothing means the end."""
         with self._wakeup:
             while True:
-                now = float("inf") if self._stopping else time.monotonic()
-                if self._entries and self._entries[0].due <= now:
-                    break
-                if self._stopping:
-                    return []
-                self._wakeup.wait(self._entries[0].due - now if self._entries else None)
-            batch: list[_Entry] = []
-            while self._entries and self._entries[0].due <= now and len(batch) < BATCH_LIMIT:
-                batch.append(heapq.heappop(self._entries))
-            return batch
+                batch = self._take_due(float("inf") if self._stopping else time.monotonic())
+                if batch or self._stopping:
+                    return batch
+                self._wakeup.wait(self._entries[0].due - time.monotonic() if self._entries else None)
+
+    def _take_due(self, now: float) -> list[_Entry]:
+        batch: list[_Entry] = []
+        while self._entries and self._entries[0].due <= now and len(batch) < BATCH_LIMIT:
+            entry = heapq.heappop(self._entries)
+            if entry.future.set_running_or_notify_cancel():
+                batch.append(entry)
+        return batch
 
     def _write(self, batch: list[_Entry]) -> None:
         try:
@@ -153,7 +162,7 @@ class Writer:
         now = clock.now()
         results: dict[int, Any] = {}
         for operation in self._order():
-            entries = [entry for entry in batch if entry.operation is operation]
+            entries = [entry for entry in batch if entry.operation == operation]
             if entries:
                 answers = operation([entry.change for entry in entries], now)
                 results.update({entry.number: answer for entry, answer in zip(entries, answers, strict=True)})
