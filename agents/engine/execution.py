@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 
 from agents.engine import clock, isolation, node_health, operations
 from agents.engine.chosen_model import ChosenModel
@@ -51,6 +52,10 @@ def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
         return attempt.make() if attempt else None
     except LeaseLost:
         return None
+    except (DatabaseError, InterfaceError) as error:
+        # Nothing is wrong with the task. Its lease runs out, and it starts over where the database can be reached.
+        logger.warning("Task %s is left to the reaper: %s", ticket.task_id, error)
+        return None
     finally:
         runs.end(current)
 
@@ -87,7 +92,7 @@ class Attempt:
             return self._fail(error.code, error.detail, status=Status.EXPIRED)
         except OllamaError as error:
             return self._after_error(error)
-        except LeaseLost:
+        except (LeaseLost, DatabaseError, InterfaceError):
             raise
         except Exception:
             logger.exception("Task %s failed in its kind %r.", self.task.pk, self.task.kind)
@@ -108,7 +113,7 @@ class Attempt:
             self.stream.add(piece, live_streams=len(runs))
 
     def _succeed(self, outcome: Outcome) -> Ticket | None:
-        tail = self.stream.pull()
+        tail = self.stream.finish()
         is_degraded = outcome.is_degraded or self.model.is_builtin
         notes = {**outcome.notes, "truncated": outcome.is_truncated, "degraded": is_degraded}
         fields = {
@@ -123,7 +128,7 @@ class Attempt:
 
     def _fail(self, code: str, detail: str, *, status: "AgentTask.Status" = Status.FAILED) -> Ticket | None:
         logger.warning("Task %s on %s: %s: %s", self.task.pk, self.model.node, code, detail)
-        return self._finish(status, tail=self.stream.pull(), error_code=code, error_detail=detail)
+        return self._finish(status, tail=self.stream.finish(), error_code=code, error_detail=detail)
 
     def _finish(
         self, status: "AgentTask.Status", *, tail: str, notes: dict[str, Any] | None = None, **end: Any

@@ -9,7 +9,9 @@ import enum
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
@@ -38,10 +40,20 @@ class Run:
     interrupt: Interrupt = field(default_factory=Interrupt)
     stop_reason: StopReason | None = None
     renewed_at: float = field(default_factory=time.monotonic)
+    renewal: "Future[bool] | None" = None
 
     @property
     def lease(self) -> Renew:
         return Renew(self.ticket.task_id, self.ticket.fence)
+
+    def renewed(self, moment: float, renewal: "Future[bool]") -> None:
+        """Note how a renewal that was asked for at a moment ended. Nobody waits for it: the database may be away."""
+        if renewal.exception() is not None:
+            logger.warning("The lease of task %s was not renewed: %s", self.ticket.task_id, renewal.exception())
+        elif renewal.result():
+            self.renewed_at = moment
+        else:
+            self.stop(StopReason.LOST)
 
     def stop(self, reason: StopReason) -> None:
         """Make the run end: shut its connection down, whatever it waits for."""
@@ -101,6 +113,8 @@ class Runs:
 
     def _watch(self) -> None:
         while True:
+            if not self._runs:
+                connection.close()  # nothing to look after: do not keep one from the pool
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._runs))
                 runs = list(self._runs)
@@ -117,13 +131,10 @@ class Runs:
         for run, held in zip(runs, still_held([run.lease for run in runs]), strict=True):
             if not held:
                 run.stop(StopReason.LOST)
-        due = [run for run in runs if now - run.renewed_at >= settings.HEARTBEAT_SECONDS]
-        renewals = [(run, writer.send(renew, run.lease)) for run in due]
-        for run, renewal in renewals:
-            if renewal.result():
-                run.renewed_at = now
-            else:
-                run.stop(StopReason.LOST)
+        for run in runs:
+            if now - run.renewed_at >= settings.HEARTBEAT_SECONDS and (run.renewal is None or run.renewal.done()):
+                run.renewal = writer.send(renew, run.lease)
+                run.renewal.add_done_callback(partial(run.renewed, now))
 
     def _stop_the_unrenewed(self, runs: list[Run]) -> None:
         """A run that could not renew its lease stops before somebody else may begin."""
