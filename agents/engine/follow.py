@@ -116,6 +116,8 @@ class Reader:
 
     def _run(self) -> None:
         while True:
+            if not self._followers:
+                connection.close()  # nobody to read for: do not keep one from the pool
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._followers))
                 if not self._woken and not self._changed.wait_for(lambda: bool(self._woken), LOOK_SECONDS):
@@ -137,6 +139,8 @@ class Reader:
         for follower in followers:
             after[follower.task_id] = min(follower.last, after.get(follower.task_id, follower.last))
         news = read_events(after)
+        if sum(map(len, news.values())) == ROWS_PER_READ:
+            self.wake(list(after))  # there is more
         idle = {follower.task_id for follower in followers if not news.get(follower.task_id)}
         ended = _ended(idle)
         for follower in followers:
