@@ -5,6 +5,7 @@ microseconds to look at. Otherwise followers look at the rows every 50 ms while 
 """
 
 import logging
+import queue
 import threading
 import time
 import uuid
@@ -26,21 +27,28 @@ RECONNECT_SECONDS = 1.0
 def publish_changes() -> None:
     """Let other processes hear of this one's commits, where Redis is configured."""
     if settings.REDIS_URL:
-        from django_redis import get_redis_connection
+        news: queue.SimpleQueue[Sequence[uuid.UUID]] = queue.SimpleQueue()
+        threading.Thread(target=_publish, args=(news,), name="engine-publisher", daemon=True).start()
+        hints.changed_listeners.append(news.put)
 
-        redis = get_redis_connection("default")
 
-        def publish(task_ids: Sequence[uuid.UUID]) -> None:
-            try:
-                redis.publish(CHANNEL, b"".join(task_id.bytes for task_id in task_ids))
-            except redis_errors() as error:
-                logger.warning("Redis took no wake-up; followers will look for themselves: %s", error)
+def _publish(news: "queue.SimpleQueue[Sequence[uuid.UUID]]") -> None:
+    """Send what has gathered; in a thread of its own, because whoever committed must not wait for Redis."""
+    from django_redis import get_redis_connection  # noqa: PLC0415 - only where Redis is configured
 
-        hints.changed_listeners.append(publish)
+    redis = get_redis_connection("default")
+    while True:
+        task_ids = set(news.get())
+        while not news.empty():
+            task_ids.update(news.get())
+        try:
+            redis.publish(CHANNEL, b"".join(task_id.bytes for task_id in task_ids))
+        except redis_errors() as error:
+            logger.warning("Redis took no wake-up; followers will look for themselves: %s", error)
 
 
 def redis_errors() -> tuple[type[Exception], ...]:
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisError  # noqa: PLC0415 - only where Redis is configured
 
     return (RedisError, OSError)
 
@@ -50,6 +58,7 @@ def listen(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callab
 
     is_needed: blocks until anyone follows a task.
     """
+    source: Callable[[Callable[[Sequence[uuid.UUID] | None], None], Callable[[], bool]], None]
     if settings.REDIS_URL:
         source = _listen_to_redis
     elif connection.vendor == "sqlite":
@@ -60,7 +69,7 @@ def listen(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callab
 
 
 def _listen_to_redis(wake: Callable[[Sequence[uuid.UUID] | None], None], _: Callable[[], bool]) -> None:
-    from django_redis import get_redis_connection
+    from django_redis import get_redis_connection  # noqa: PLC0415 - only where Redis is configured
 
     while True:
         try:
