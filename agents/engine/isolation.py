@@ -26,7 +26,8 @@ def run_apart(ticket: Ticket) -> Ticket | None:
     command += [str(ticket.task_id), str(ticket.fence), str(os.getpid())]
     current = runs.begin(ticket)  # this process answers for the lease; the child only works
     try:
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as child:
+        # A group of its own: Ctrl-C on a terminal must not look as if the task had killed its process.
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0) as child:
             while True:
                 try:
                     exit_code = child.wait(timeout=0.5)

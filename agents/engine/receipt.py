@@ -13,7 +13,7 @@ def phases(task: AgentTask, finished_at: datetime) -> list[dict[str, Any]]:
         ("queued and earlier tries" if tried_before else "queued", task.granted_at),
         ("waiting for a runner", task.started_at),
         ("waiting for the first token", task.first_output_at),
-        ("answering", finished_at),
+        ("answering", finished_at if task.first_output_at else None),
     ]
     steps, start = [], task.created_at
     for name, moment in marks:

@@ -99,6 +99,9 @@ def send_back(
         runner="",
         lease_until=None,
         run_after=run_after,
+        granted_at=None,
+        started_at=None,
+        first_output_at=None,
         node_model=None,
         **changes,
     )
