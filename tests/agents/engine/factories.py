@@ -6,7 +6,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from agents.engine import operations
+from agents.engine.grant import Ticket
 from agents.engine.submit import submit
+from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, AgentVersion, Node, NodeModel
 from core.idempotency import IdempotencyKey
 from core.models import User
@@ -56,3 +59,35 @@ def submit_task(agent: Agent, message: str = "hello", **arguments: Any) -> Agent
 
 def make_key(key: str = "", body: str = "body") -> IdempotencyKey:
     return IdempotencyKey(principal="1", route="tasks.create", key=key or str(uuid.uuid4()), body_hash=body)
+
+
+# What a runner does, step by step ------------------------------------------------------------------------------------
+
+
+def take(task: AgentTask, runner: str = "host/1/1") -> Ticket:
+    (ticket,) = apply(operations.take, [operations.Take(task.pk, runner)])
+    assert isinstance(ticket, Ticket), "there was nothing to take"
+    return ticket
+
+
+def append(ticket: Ticket, text: str) -> bool:
+    (is_written,) = apply(operations.append, [operations.Append(ticket.task_id, ticket.fence, lambda: text)])
+    assert isinstance(is_written, bool)
+    return is_written
+
+
+def succeed(ticket: Ticket, result: str, *, tail: str = "") -> bool:
+    """End a run; `tail` is what of the result was not appended yet."""
+    end = operations.Finish(
+        ticket.task_id, ticket.fence, AgentTask.Status.SUCCEEDED, tail=tail, fields={"result": result}
+    )
+    (finished,) = apply(operations.finish, [end])
+    assert isinstance(finished, operations.Finished)
+    return finished.is_owner
+
+
+def send_back(ticket: Ticket, *, counts: str | None = None, delay_seconds: float = 0) -> bool:
+    change = operations.SendBack(ticket.task_id, ticket.fence, "again", counts=counts, delay_seconds=delay_seconds)
+    (is_owner,) = apply(operations.send_back, [change])
+    assert isinstance(is_owner, bool)
+    return is_owner

@@ -43,6 +43,7 @@ Status = AgentTask.Status
 
 SHARED, RARE = "shared:latest", "rare:latest"
 DRAIN_SECONDS = 90  # from the end of all faults to the end of all tasks: a lease, a retry's delay, and the work itself
+WEATHER = ["death", "birth", "drain", "vanish", "load", "down", "broker"]
 DELIVERIES = ["once", "once", "twice", "kept", "together", "lost"]
 TABLES = [
     "agents_taskevent",
@@ -296,9 +297,9 @@ class EngineMachine(RuleBasedStateMachine):
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule(what=st.sampled_from(["death", "birth", "drain", "vanish", "broker"]), index=few, is_good=st.booleans())
+    @rule(what=st.sampled_from(WEATHER), index=few, is_good=st.booleans())
     def change_the_weather(self, what: str, index: int, is_good: bool) -> None:
-        """A runner dies or starts, a node drains, a model is deleted or pulled again, the broker fails or recovers."""
+        """Runners die and start; nodes drain and fail; models are deleted, pulled and loaded; the broker fails."""
         if what == "death":
             pick(self.runners, index).kill()
         elif what == "birth" and len(self.runners) < 6:
@@ -306,9 +307,13 @@ class EngineMachine(RuleBasedStateMachine):
         elif what == "drain":
             node = pick(list(Node.objects.order_by("pk")), index)
             Node.objects.filter(pk=node.pk).update(is_draining=not is_good)
-        elif what == "vanish":
+        elif what == "down":
+            node = pick(list(Node.objects.order_by("pk")), index)
+            Node.objects.filter(pk=node.pk).update(status=Node.Status.UP if is_good else Node.Status.DOWN)
+        elif what in {"vanish", "load"}:
             place = pick(list(NodeModel.objects.order_by("pk")), index)
-            NodeModel.objects.filter(pk=place.pk).update(is_available=is_good)
+            column = "is_available" if what == "vanish" else "is_loaded"
+            NodeModel.objects.filter(pk=place.pk).update(**{column: is_good})
         elif what == "broker":
             self.is_broker_up = is_good
 
@@ -430,8 +435,8 @@ def test_every_accepted_task_ends_once_whatever_happens(effort):
     run_state_machine_as_test(
         EngineMachine,
         settings=settings(
-            max_examples=effort(30),
-            stateful_step_count=60,
+            max_examples=effort(20),
+            stateful_step_count=50,
             deadline=None,
             derandomize=IN_CI,
             print_blob=True,
