@@ -22,7 +22,7 @@ ANSWER = "The harvest of olives begins in October. " * 5
 
 def exchanges(count):
     """Newest first, as the history gives them."""
-    return [Exchange(f"Question {number}?", f"Answer {number}. {ANSWER}") for number in range(count, 0, -1)]
+    return [Exchange(f"Question {number}?", f"In year {number} it is so. {ANSWER}") for number in range(count, 0, -1)]
 
 
 def contents(context):
@@ -65,7 +65,7 @@ def test_to_flag_is_to_keep_the_newest_whole_exchanges_and_say_so():
     context = fit_context(version, exchanges(20), "And now?", budget_tokens=500)
     assert context.is_truncated
     assert context.messages[1].role == "user"
-    assert contents(context)[-3:-1] == ["Question 20?", f"Answer 20. {ANSWER}"]
+    assert contents(context)[-3:-1] == ["Question 20?", f"In year 20 it is so. {ANSWER}"]
     assert 300 < total_tokens(context) <= 500
 
 
@@ -77,10 +77,15 @@ def test_a_message_that_is_too_long_by_itself_is_sent_alone_and_flagged():
 
 def test_to_compact_is_to_summarise_the_oldest_within_the_budget():
     version = AgentVersion(truncation=Truncation.COMPACT, system_prompt="Be brief.")
-    context = fit_context(version, exchanges(40), "And now?", budget_tokens=800)
+    answers = (
+        f"Harvest {number} of olives from the hills above Split was late in October. " * 4 for number in range(40)
+    )
+    earlier = [Exchange(f"Question {40 - number}?", answer) for number, answer in enumerate(answers)]
+    context = fit_context(version, earlier, "And now?", budget_tokens=800)
     instructions = contents(context)[0]
     assert instructions.startswith(f"Be brief.\n\n{SUMMARY_HEADING}")
     assert "olives" in instructions
+    assert estimate_tokens(instructions) > 90  # exchanges were given up to make room for it
     assert contents(context)[-3] == "Question 40?"
     assert context.is_truncated
     assert total_tokens(context) <= 800
