@@ -12,6 +12,10 @@ def _may(permission: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perm(permission)
 
 
+def _file(name: str) -> Callable[[HttpRequest], str]:
+    return lambda _: static(f"console/{name}")
+
+
 def _item(title: str, icon: str, url_name: str, permission: str | None = None) -> dict[str, Any]:
     item = {"title": title, "icon": icon, "link": reverse_lazy(url_name)}
     return item if permission is None else {**item, "permission": _may(permission)}
@@ -22,9 +26,9 @@ UNFOLD = {
     "SITE_HEADER": "SutazAI",
     "SITE_SUBHEADER": "Operations console",
     "SITE_URL": None,
-    "SITE_ICON": lambda request: static("console/logo.svg"),
+    "SITE_ICON": _file("logo.svg"),
     "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("console/logo.svg")},
+        {"rel": "icon", "type": "image/svg+xml", "href": _file("logo.svg")},
     ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
@@ -46,8 +50,8 @@ UNFOLD = {
             "950": "oklch(27.7% .046 192.524)",
         },
     },
-    "STYLES": [lambda request: static("console/console.css")],
-    "SCRIPTS": [lambda request: static("console/console.js")],
+    "STYLES": [_file("console.css")],
+    "SCRIPTS": [_file("console.js")],
     "DASHBOARD_CALLBACK": "core.admin.dashboard.add_to_index",
     "COMMAND": {"search_models": False, "show_history": False},
     "SIDEBAR": {

@@ -4,8 +4,8 @@ from agents.ollama import errors
 
 _OWN = {
     "cancelled": "Somebody cancelled it. Retry it if the answer is still wanted.",
-    "deadline-passed": "It took longer than the agent's deadline allows. See below where the time went, then add slots "
-    "or nodes, choose a smaller model, or raise the deadline in a new version of the agent.",
+    "deadline-passed": "It took longer than the agent's deadline allows. See where the time went, then add slots or "
+    "nodes, choose a smaller model, or raise the deadline in a new version of the agent.",
     "deadline-exceeded": "The task's own deadline passed. Raise it in a new version of the agent, or add slots.",
     "context-overflow": "The conversation does not fit the model's window. Begin a new session, raise num_ctx, or let "
     "the agent drop or summarise its oldest turns.",

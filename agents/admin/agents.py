@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,17 +30,18 @@ from core.formats import badge
 from core.models import User
 
 VERSIONS_SHOWN = 50
-CONTENT_FIELDS = (
-    "model",
-    "system_prompt",
-    "options",
-    "max_message_characters",
-    "max_output_tokens",
-    "deadline_seconds",
-    "truncation",
-    "allows_builtin_fallback",
-    "note",
-)
+LABELS = {
+    "model": "Model",
+    "system_prompt": "System prompt",
+    "options": "Ollama options",
+    "max_message_characters": "Longest message, in characters",
+    "max_output_tokens": "Longest answer, in tokens",
+    "deadline_seconds": "Deadline, in seconds",
+    "truncation": "Conversations that do not fit",
+    "allows_builtin_fallback": "The built-in model may stand in",
+    "note": "Note",
+}
+CONTENT_FIELDS = tuple(LABELS)
 
 
 class VersionForm(forms.ModelForm):
@@ -59,10 +61,11 @@ class VersionForm(forms.ModelForm):
             "allows_builtin_fallback": UnfoldBooleanSwitchWidget(),
             "note": UnfoldAdminTextInputWidget(),
         }
+        labels = LABELS
         help_texts = {
             "max_message_characters": "Longer messages are refused.",
-            "max_output_tokens": "The longest answer; empty: as long as the model likes.",
-            "truncation": "What happens when a conversation does not fit the model's window.",
+            "max_output_tokens": "Empty: as long as the model likes.",
+            "truncation": "What happens when a conversation is longer than the model's window.",
         }
 
     def content(self) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class AgentForm(forms.ModelForm):
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
-        if Agent.objects.filter(team_id=self.instance.team_id, name=name).exists():
+        if Agent.objects.filter(team=self.instance.team, name=name).exists():
             raise forms.ValidationError("Your team has an agent of this name already.")
         return name
 
@@ -105,6 +108,9 @@ class AgentAdmin(ButtonsMixin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Agent | None = None) -> bool:
         return False  # its tasks tell what it did; disable it instead
+
+    def get_form(self, request: HttpRequest, obj: Agent | None = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, labels={"is_enabled": "Enabled"}, **kwargs)
 
     # Columns
 
@@ -180,7 +186,7 @@ class AgentAdmin(ButtonsMixin):
             raise PermissionDenied
         assert isinstance(request.user, User)
         data = request.POST or None
-        agent = Agent(owner=request.user, team_id=request.user.team_id)
+        agent = Agent(owner=request.user, team=request.user.team)
         agent_form, version_form = AgentForm(data, instance=agent), VersionForm(data)
         if agent_form.is_valid() & version_form.is_valid():
             with transaction.atomic():
@@ -226,7 +232,7 @@ class AgentAdmin(ButtonsMixin):
             "is_live": version.pk == agent.live_version_id,
             "other": other,
             "numbers": agent.versions.exclude(pk=version.pk).values_list("number", flat=True)[:VERSIONS_SHOWN],
-            "content": [(_label(name), _as_text(version, name)) for name in CONTENT_FIELDS],
+            "content": [(LABELS[name], _as_text(version, name)) for name in CONTENT_FIELDS],
             "changes": differences(other, version) if other else [],
             "may_change": self.has_change_permission(request, agent),
             "may_run": request.user.has_perm("agents.add_agenttask"),
@@ -259,7 +265,7 @@ class AgentAdmin(ButtonsMixin):
         self,
         request: HttpRequest,
         title: str,
-        forms_shown: list[tuple[str, forms.BaseForm]],
+        forms_shown: Sequence[tuple[str, forms.BaseForm]],
         *,
         agent: Agent | None = None,
         save: str,
@@ -287,7 +293,7 @@ def _to_agent(agent: Agent) -> HttpResponseRedirect:
 def _model_name(version: AgentVersion | None) -> str:
     if version is None:
         return "–"
-    return version.model or "whichever the nodes have"
+    return version.model or "any model"
 
 
 def _version(agent: Agent, number: int) -> AgentVersion:
@@ -301,8 +307,8 @@ def _other_version(agent: Agent, version: AgentVersion, against: str) -> AgentVe
     others = agent.versions.exclude(pk=version.pk)
     if against.isdecimal() and len(against) < 10:
         return others.filter(number=int(against)).first()
-    live = others.filter(pk=agent.live_version_id).first()
-    return live or others.filter(number__lt=version.number).first()
+    live = agent.live_version
+    return live if live and live != version else others.filter(number__lt=version.number).first()
 
 
 # Differences between versions ----------------------------------------------------------------------------------------
@@ -322,7 +328,7 @@ def differences(old: AgentVersion, new: AgentVersion) -> list[Difference]:
     for name in CONTENT_FIELDS:
         before, after = _as_text(old, name), _as_text(new, name)
         if before != after:
-            found.append(Difference(_label(name), _compare(before.splitlines(), after.splitlines())))
+            found.append(Difference(LABELS[name], _compare(before.splitlines(), after.splitlines())))
     return found
 
 
@@ -332,10 +338,6 @@ _LINE_KINDS = {"+": "added", "-": "removed", "@": "skip", " ": "same"}
 def _compare(before: list[str], after: list[str]) -> list[tuple[str, str]]:
     lines = list(difflib.unified_diff(before, after, lineterm="", n=3))[3:]  # without the headers of files and range
     return [(_LINE_KINDS[line[0]], "⋯" if line[0] == "@" else line[1:]) for line in lines]
-
-
-def _label(name: str) -> str:
-    return str(AgentVersion._meta.get_field(name).verbose_name).capitalize()
 
 
 def _as_text(version: AgentVersion, name: str) -> str:

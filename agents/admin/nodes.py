@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from agents.admin.panels import NODE_TONES
 from agents.engine import discovery, registration
@@ -16,12 +17,21 @@ from agents.engine.operations import grant_waiting
 from agents.engine.process import writer
 from agents.models import AgentTask, Node
 from core.admin.base import ButtonsMixin, button, report
+from core.exceptions import InvalidInput, Refused
 from core.formats import badge, moment
-from core.exceptions import Refused
 
 
 class NodeForm(forms.ModelForm):
     """Checks that an Ollama server answers at a new or changed address, before anything is saved."""
+
+    # Not a URL field: that one refuses "gpu1", a good name in many networks.
+    url = forms.CharField(
+        label="Address",
+        required=False,
+        max_length=300,
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "http://127.0.0.1:11434", "spellcheck": "false"}),
+        help_text="Of the Ollama server. It is asked who it is before anything is saved.",
+    )
 
     class Meta:
         model = Node
@@ -46,6 +56,23 @@ class NodeForm(forms.ModelForm):
             raise forms.ValidationError(refusal.detail) from refusal
         return address
 
+    def _post_clean(self) -> None:
+        """Leave the address out of the model's own validation, which is a URL field's; ours came before."""
+        address = self.cleaned_data.pop("url", None)
+        super()._post_clean()  # type: ignore[misc]  # the stubs leave it out
+        if address is not None:
+            self.cleaned_data["url"] = self.instance.url = address
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if {"name", "url"} <= cleaned.keys():
+            try:
+                registration.check_free(Node(pk=self.instance.pk, name=cleaned["name"], url=cleaned["url"]))
+            except InvalidInput as refusal:
+                for field, texts in refusal.errors.items():
+                    self.add_error(field, texts)
+        return cleaned
+
 
 @admin.register(Node)
 class NodeAdmin(ButtonsMixin):
@@ -69,8 +96,8 @@ class NodeAdmin(ButtonsMixin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         available = Q(places__is_available=True)
-        running = AgentTask.objects.running().filter(node_model__node=OuterRef("pk")).order_by()
-        running = running.values("node_model__node").annotate(total=Count("pk")).values("total")
+        busy = AgentTask.objects.running().filter(node_model__node=OuterRef("pk")).order_by()
+        running = busy.values("node_model__node").annotate(total=Count("pk")).values("total")
         return (
             super()
             .get_queryset(request)
@@ -140,15 +167,15 @@ class NodeAdmin(ButtonsMixin):
 
     @admin.display(description="Models", ordering="models_available")
     def model_total(self, node: Node) -> int:
-        return node.models_available  # type: ignore[attr-defined, no-any-return]
+        return node.models_available  # type: ignore[attr-defined]
 
     @admin.display(description="Loaded", ordering="models_loaded")
     def loaded_total(self, node: Node) -> int:
-        return node.models_loaded  # type: ignore[attr-defined, no-any-return]
+        return node.models_loaded  # type: ignore[attr-defined]
 
     @admin.display(description="Running")
     def running(self, node: Node) -> int:
-        return node.running_total  # type: ignore[attr-defined, no-any-return]
+        return node.running_total  # type: ignore[attr-defined]
 
     @admin.display(description="Probed", ordering="probed_at")
     def probed(self, node: Node) -> SafeString:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db.models import CharField, Count, Min, Q, Sum
-from django.db.models.functions import Cast, Left
+from django.db.models.functions import Cast, Coalesce, Left
 from django.urls import reverse
 
 from agents.admin.advice import advice
@@ -22,7 +21,7 @@ from agents.engine import clock
 from agents.models import AgentTask, Node, NodeModel
 from core.admin import dashboard
 from core.admin.dashboard import Cell, Chart, Figure, Panel, Problem, Series, Table
-from core.formats import age, duration, span
+from core.formats import age, duration
 
 Status = AgentTask.Status
 
@@ -74,13 +73,13 @@ def _last_hour(now: datetime) -> list[Minute]:
     # The first 16 characters, "2026-11-20 14:05", are the minute on SQLite and PostgreSQL alike.
     minute = Left(Cast("finished_at", CharField()), 16)
     rows = AgentTask.objects.filter(finished_at__gt=now - WINDOW).order_by().annotate(minute=minute)
-    grouped = rows.values_list("minute", "status", "error_code").annotate(
-        Count("pk"), Sum("prompt_tokens"), Sum("output_tokens"), Count("pk", filter=Q(is_degraded=True))
+    grouped = rows.values("minute", "status", "error_code").annotate(
+        count=Count("pk"),
+        prompt_tokens=Coalesce(Sum("prompt_tokens"), 0),
+        output_tokens=Coalesce(Sum("output_tokens"), 0),
+        degraded=Count("pk", filter=Q(is_degraded=True)),
     )
-    return [
-        Minute(minute, status, code, count, prompt or 0, output or 0, degraded)
-        for minute, status, code, count, prompt, output, degraded in grouped
-    ]
+    return [Minute(**row) for row in grouped]
 
 
 def _latencies(now: datetime) -> dict[str, list[float]]:
@@ -129,22 +128,27 @@ def _queue_problems(now: datetime) -> list[Problem]:
     for place in NodeModel.objects.serving(list(queues)).select_related("node"):
         places[place.name].append(place)
     running = _running_by_place()
-    found = [_queue_problem(model, *queue, places[model], running, now) for model, queue in queues.items()]
+    found = [
+        _queue_problem(_Queue(model, count, since), places[model], running, now)
+        for model, (count, since) in queues.items()
+    ]
     return [problem for problem in found if problem]
 
 
-def _queue_problem(
-    model: str,
-    count: int,
-    since: datetime,
-    places: Sequence[NodeModel],
-    running: Counter[int],
-    now: datetime,
-) -> Problem | None:
-    waited = (now - since).total_seconds()
+@dataclass(frozen=True)
+class _Queue:
+    """Tasks that wait for one model and could run. since: when the oldest was submitted."""
+
+    model: str
+    count: int
+    since: datetime
+
+
+def _queue_problem(queue: _Queue, places: Sequence[NodeModel], running: Counter[int], now: datetime) -> Problem | None:
+    since, waited = queue.since, (now - queue.since).total_seconds()
     alive = [place for place in places if place.node.status != Node.Status.DOWN]
     free = sum(max(0, place.node.slots - running[place.pk]) for place in alive)
-    tasks_wait = f"{count} task{'' if count == 1 else 's'} for {model}"
+    tasks_wait = f"{queue.count} task{'' if queue.count == 1 else 's'} for {queue.model}"
     url, action = reverse("admin:agents_node_changelist"), "Look at the nodes"
     if not alive:
         why = "Every node that has the model is down." if places else "No node that takes tasks has the model."

@@ -60,6 +60,7 @@ class ChatSessionAdmin(ReadOnlyMixin, VastListMixin):
             "opts": self.opts,
             "title": str(session),
             "session": session,
+            "original": session,
             "turns": turns,
             "is_cut": len(turns) == MESSAGES,
             "unanswered": unanswered(session),

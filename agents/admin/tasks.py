@@ -22,8 +22,8 @@ from agents.admin.filters import AgeFilter, ErrorCodeFilter, KindFilter, Trouble
 from agents.engine import grant, submit
 from agents.models import Agent, AgentTask, TaskEvent
 from core.admin.base import ButtonsMixin, ReadOnlyMixin, VastListMixin, button, report
-from core.formats import NOTHING, badge, duration, moment
 from core.exceptions import Refused
+from core.formats import NOTHING, badge, duration, moment
 from core.models import User
 
 Status = AgentTask.Status
@@ -70,7 +70,6 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
     search_help_text = "A task's or session's id, or the name of an agent or person"
     list_select_related = ("agent", "version", "owner", "node")
     ordering = ("-pk",)
-    list_per_page = 50
     show_facets = admin.ShowFacets.NEVER
 
     actions = ("cancel_selected", "retry_selected", "run_selected_again")
@@ -168,7 +167,7 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
             request,
             queryset,
             lambda task: task.is_finished,
-            lambda task: run_again(task, request.user),
+            lambda task: run_again(task, _person(request)),
             verb="Started",
             why_not="only finished tasks can be run again.",
         )
@@ -212,6 +211,7 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
             "opts": self.opts,
             "title": f"{task.agent.name} v{task.version.number}",
             "task": task,
+            "original": task,
             "buttons": self.offered_buttons(request, task),
             **task_context(task),
         }
@@ -238,7 +238,7 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
 
     @button("Run again", icon="play_arrow", permission="run")
     def run_again(self, request: HttpRequest, task: AgentTask) -> HttpResponse:
-        accepted = run_again(task, request.user)
+        accepted = run_again(task, _person(request))
         messages.success(request, "Asked the agent's live version the same, as a task of yours. This is it.")
         return _to_page(accepted.task_id)
 
@@ -246,6 +246,11 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
 def run_again(task: AgentTask, owner: User) -> submit.Accepted:
     """Ask the same of the agent's live version, apart from the owner's conversation."""
     return submit.submit(agent=task.agent, owner=owner, input=task.input, starts_session=True, retry_of=task)
+
+
+def _person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # the console's pages are for people who signed in
+    return request.user
 
 
 def _to_page(task_id: object) -> HttpResponseRedirect:

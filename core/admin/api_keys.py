@@ -47,7 +47,9 @@ class ApiKeyAdmin(ButtonsMixin):
     ) -> ModelChoiceField | None:
         """A key can do what its person can, so only superusers make keys for others."""
         people = User.objects.filter(is_active=True)
-        kwargs["queryset"] = people if request.user.is_superuser else people.filter(pk=request.user.pk)
+        if not request.user.is_superuser:
+            people = people.filter(username=request.user.get_username())
+        kwargs["queryset"] = people
         kwargs["initial"] = request.user.pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 

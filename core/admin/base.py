@@ -27,7 +27,7 @@ def report(request: HttpRequest, *, done: int, verb: str, noun: str, skipped: in
 
 @dataclass(frozen=True)
 class Button:
-    """A button on an object's page. permission: asked as `has_<permission>_permission`. tone: primary, danger or ""."""
+    """A button on an object's page. permission: asked as `has_<permission>_permission`. tone: primary or danger."""
 
     name: str
     label: str
@@ -133,4 +133,4 @@ class VastListMixin(ModelAdmin):
     paginator = InfinitePaginator
     show_full_result_count = False
     list_disable_select_all = True
-    list_per_page = 50
+    list_per_page = 25

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
@@ -111,7 +112,7 @@ def register(name: str, build: Callable[[], Panel], *, permission: str, position
     _sources[name] = _Source(name, build, permission, position)
 
 
-def snapshot(user: User) -> dict[str, Any]:
+def snapshot(user: User | AnonymousUser) -> dict[str, Any]:
     """Gather what this person may see, as plain data; what is bad comes before what is merely unusual."""
     in_order = sorted(_sources.values(), key=lambda source: source.position)
     panels = [_panel(source) for source in in_order if user.has_perm(source.permission)]
@@ -124,14 +125,16 @@ def snapshot(user: User) -> dict[str, Any]:
 
 
 def _panel(source: _Source) -> dict[str, Any]:
-    panel: dict[str, Any] = cache.get_or_set(
-        f"console-panel-{source.name}", lambda: _plain(asdict(source.build())), KEEP_SECONDS
-    )
-    return panel
+    key = f"console-panel-{source.name}"
+    kept: dict[str, Any] | None = cache.get(key)
+    if kept is None:
+        kept = _plain(asdict(source.build()))
+        cache.set(key, kept, KEEP_SECONDS)
+    return kept
 
 
 def _plain(value: Any) -> Any:
-    """Write moments as text, at any depth, so that the snapshot is JSON in the page, the answer and the cache alike."""
+    """Write moments as text, at any depth, so that the snapshot is the same JSON in page, answer and cache."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, dict):

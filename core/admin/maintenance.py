@@ -64,7 +64,7 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
             raise PermissionDenied
         try:
             run = maintenance.run(job, trigger=MaintenanceRun.Trigger.CONSOLE)
-        except maintenance.UnknownJob as error:
+        except maintenance.UnknownJobError as error:
             raise Http404(f"There is no job {job!r}.") from error
         if run is None:
             messages.warning(request, f"{job} is running already; nothing was started.")

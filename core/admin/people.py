@@ -32,7 +32,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
             "Rights",
             {
                 "fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions"),
-                "description": "Staff may sign in to this console; what they may do there, groups and permissions say.",
+                "description": "Staff may sign in to this console; groups and permissions say what they may do there.",
             },
         ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
@@ -74,4 +74,4 @@ class TeamAdmin(ModelAdmin):
 
     @admin.display(description="Members", ordering="member_total")
     def member_count(self, team: Team) -> int:
-        return team.member_total  # type: ignore[attr-defined, no-any-return]
+        return team.member_total  # type: ignore[attr-defined]

@@ -118,12 +118,11 @@ function datasets(item, palette) {
   return item.series.map((series) => ({
     label: series.label,
     data: series.values,
-    backgroundColor: isLine ? "transparent" : palette.tone(series.tone),
+    backgroundColor: palette.tone(series.tone),
     borderColor: palette.tone(series.tone),
     borderWidth: isLine ? 2 : 0,
     borderRadius: isLine || item.kind === "stacked" ? 0 : 3,
     pointRadius: 0,
-    tension: 0.25,
     maxBarThickness: 28,
     categoryPercentage: item.kind === "stacked" ? 0.9 : 0.7,
   }));
@@ -133,7 +132,8 @@ function datasets(item, palette) {
 function spoken(item) {
   const rows = item.labels.map((label, index) => [label, ...item.series.map((series) => series.values[index] ?? "–")]).filter((row) => row.slice(1).some((value) => value));
   const head = element("tr", {}, element("th", {}, ""), ...item.series.map((series) => element("th", {}, `${series.label} ${item.unit}`)));
-  return element("table", { class: "c-visually-hidden" }, head, ...rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, String(value))))));
+  const table = element("table", {}, head, ...rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, String(value))))));
+  return element("div", { class: "c-visually-hidden" }, table);
 }
 
 function chartCard(item) {

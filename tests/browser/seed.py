@@ -1,0 +1,138 @@
+"""An hour of believable work, for screenshots: `python -m tests.browser.seed` in the program's environment.
+
+Rows are written as the engine would have left them; the events of the tasks that the pictures show come from real runs.
+"""
+
+import random
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import django
+
+django.setup()
+
+from django.utils import timezone  # noqa: E402
+
+from agents.engine.receipt import receipt  # noqa: E402
+from agents.engine.submit import submit  # noqa: E402
+from agents.models import Agent, AgentTask, Node, NodeModel, TaskEvent  # noqa: E402
+from core.models import User, uuid7  # noqa: E402
+
+TASKS = 900
+ERRORS = {
+    "first-byte-timeout": "No answer began within 330 s.",
+    "server-error": "llama runner process has terminated: out of memory",
+    "cut-stream": "The connection broke in the middle of the answer.",
+}
+Status = AgentTask.Status
+
+
+def main() -> None:
+    chance = random.Random(7)
+    now = timezone.now()
+    people = [User.objects.get(username="operator"), *(_person(name) for name in ("ada", "grace", "linus"))]
+    agents = list(Agent.objects.select_related("live_version"))
+    _second_version(Agent.objects.get(name="helper"), people[0])
+    places = list(NodeModel.objects.filter(node__kind=Node.Kind.OLLAMA).select_related("node"))
+    tasks = []
+    for _ in range(TASKS):
+        seconds_ago = 3500 * chance.random() ** 0.8 + 20
+        tasks.append(
+            _task(chance, chance.choice(people), chance.choice(agents), chance.choice(places), now, seconds_ago)
+        )
+    tasks.sort(key=lambda task: task.created_at)
+    for task in tasks:
+        task.pk = uuid7()
+    AgentTask.objects.bulk_create(tasks)
+    TaskEvent.objects.bulk_create(
+        TaskEvent(task=task, number=1, type="state", data='{"status":"queued"}', created_at=task.created_at)
+        for task in tasks
+    )
+    _converse(people[0])
+    Node.objects.create(
+        name="gpu2",
+        url="http://192.0.2.7:11434",
+        status=Node.Status.DOWN,
+        status_reason="connection refused by 192.0.2.7:11434",
+        status_since=now - timedelta(minutes=12),
+        probed_at=now - timedelta(seconds=21),
+    )
+
+
+def _converse(owner: User) -> None:
+    """Have the running program answer two questions, and a third one badly: real events, for pages of single tasks."""
+    agent = Agent.objects.get(name="helper")
+    question = "How do I see which model is loaded? [[t40]]"
+    first = _wait(submit(agent=agent, owner=owner, input={"message": question}, starts_session=True).task_id)
+    question = "And how long does it stay in memory? [[t60]]"
+    _wait(submit(agent=agent, owner=owner, input={"message": question}, session=first.session).task_id)
+
+
+def _wait(task_id: UUID) -> AgentTask:
+    deadline = time.monotonic() + 30
+    while not (task := AgentTask.objects.get(pk=task_id)).is_finished:
+        assert time.monotonic() < deadline, f"{task} did not end"
+        time.sleep(0.05)
+    return task
+
+
+def _person(name: str) -> User:
+    return User.objects.create_user(name, email=f"{name}@example.org")
+
+
+def _second_version(agent: Agent, author: User) -> None:
+    live = agent.live_version
+    agent.add_version(
+        created_by=author,
+        system_prompt=f"{live.system_prompt}\nAnswer in the language of the question.\nNever invent sources.",
+        options={"temperature": 0.2, "num_ctx": 8192},
+        model="tinyllama",
+        note="Calmer, and in the asker's language",
+    )
+
+
+def _task(
+    chance: random.Random, owner: User, agent: Agent, place: NodeModel, now: object, seconds_ago: float
+) -> AgentTask:
+    created_at = now - timedelta(seconds=seconds_ago)
+    waited, first, wrote = chance.expovariate(3), chance.expovariate(1.6) + 0.15, chance.expovariate(0.35) + 0.5
+    status = chance.choices([Status.SUCCEEDED, Status.FAILED, Status.CANCELLED], [94, 4, 2])[0]
+    finished_at = min(created_at + timedelta(seconds=waited + first + wrote), now - timedelta(seconds=1))
+    code = (
+        chance.choice(list(ERRORS)) if status == Status.FAILED else "cancelled" if status == Status.CANCELLED else ""
+    )
+    tokens = chance.randrange(40, 600)
+    name = "message" if agent.kind == "chat" else "text"
+    task = AgentTask(
+        agent=agent,
+        version=agent.live_version,
+        kind=agent.kind,
+        model=place.name,
+        owner=owner,
+        team_id=owner.team_id,
+        input={name: "What changed in our release notes since last week?"},
+        deadline_at=created_at + timedelta(minutes=15),
+        status=status,
+        created_at=created_at,
+        granted_at=created_at + timedelta(seconds=waited * 0.9),
+        started_at=created_at + timedelta(seconds=waited),
+        first_output_at=created_at + timedelta(seconds=waited + first) if status == Status.SUCCEEDED else None,
+        finished_at=finished_at,
+        event_count=1,
+        node=place.node,
+        node_model=place,
+        fence=1,
+        result="The notes say what changed." if status == Status.SUCCEEDED else None,
+        error_code=code,
+        error_detail=ERRORS.get(code, "The task was cancelled." if code else ""),
+        is_degraded=chance.random() < 0.01,
+        prompt_tokens=tokens * 2,
+        output_tokens=tokens if status == Status.SUCCEEDED else None,
+    )
+    task.receipt = receipt(task, finished_at, {"node": place.node.name})
+    return task
+
+
+if __name__ == "__main__":
+    main()
