@@ -87,16 +87,21 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         await _send(send, response.status_code, _headers(response), response.content, closes=True)
         return
     answer = _Answer(send)
-    await _django(_plain(scope), _replay(body), answer.send)
+    await _django(_plain(scope, body), _replay(body), answer.send)
     if answer.follow:
         await _while_connected(receive, _stream(answer, send))
     elif answer.wait_for:
         await _while_connected(receive, _answer_later(answer, send))
 
 
-def _plain(scope: Scope) -> Scope:
-    """Drop what WSGI cannot tell apart or hold: header names with an underscore, a query that is not ASCII."""
-    headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
+def _plain(scope: Scope, body: bytes) -> Scope:
+    """Drop what WSGI cannot tell apart or hold: header names with an underscore, a query that is not ASCII.
+
+    The length is the body's own: for WSGI a body that came in chunks, without a length, would be empty.
+    """
+    framing = {b"content-length", b"transfer-encoding"}
+    headers = [(name, value) for name, value in scope["headers"] if b"_" not in name and name not in framing]
+    headers.append((b"content-length", str(len(body)).encode()))
     query = bytes(byte for byte in scope["query_string"] if byte < 128)
     return {**scope, "headers": headers, "query_string": query}
 
