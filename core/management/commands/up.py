@@ -51,7 +51,7 @@ def ensure_port_is_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            sys.exit(f"Port {port} on {host} cannot be used ({error.strerror}). Set SUTAZAI_PORT or SUTAZAI_HOST to others.")
+            sys.exit(f"Port {port} on {host} cannot be used ({error.strerror}); see SUTAZAI_HOST and SUTAZAI_PORT.")
 
 
 def own_data_folder(folder: Path) -> TextIO:
