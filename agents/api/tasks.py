@@ -198,6 +198,8 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
 
     def get_queryset(self) -> QuerySet[AgentTask]:
         rows = ownership.visible(AgentTask.objects.all(), user_of(self.request))
+        if self.action == "events":
+            return rows.only("pk")
         rows = rows.select_related("agent", "version", "owner")
         # Texts that nobody reads here, some of them long.
         rows = rows.defer("version__system_prompt", "version__options", "agent__description")
