@@ -35,10 +35,11 @@ ANNOUNCE_BATCH = 500
 
 
 class Caretaker:
-    """The thread; `start` first frees what dead processes of this host held."""
+    """The thread; it first frees what dead processes of this host held, and announces what they were to take."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
+        self._has_announced = False
         self._renew_duty_at = 0.0
         self._reap_at = 0.0
 
@@ -48,8 +49,6 @@ class Caretaker:
             self._thread.start()
 
     def _run(self) -> None:
-        free_dead_runners()
-        announce_unclaimed()
         while True:
             try:
                 self._round()
@@ -60,6 +59,9 @@ class Caretaker:
 
     def _round(self) -> None:
         free_dead_runners()
+        if not self._has_announced:
+            announce_unclaimed()
+            self._has_announced = True
         if not self._has_duty():
             return
         relay()

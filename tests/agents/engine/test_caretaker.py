@@ -1,0 +1,142 @@
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError
+
+from agents.engine import caretaker, hints
+from agents.engine.caretaker import Caretaker, free_dead_runners, hold_duty, reap, relay
+from agents.engine.owners import this_process
+from agents.models import AgentTask
+from core.models import Lease
+from core.ops.processes import ProcessIdentity
+from tests.agents.engine.factories import append, make_agent, make_node, submit_task, succeed, take
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
+
+
+@pytest.fixture
+def other_process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "100"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def published() -> Iterator[list]:
+    published: list = []
+    hints.granted_listeners.append(published.extend)
+    yield published
+    hints.granted_listeners.remove(published.extend)
+
+
+def name_of(process: subprocess.Popen[bytes]) -> str:
+    return str(ProcessIdentity.of(process.pid))
+
+
+def test_a_dead_runner_of_this_host_is_noticed_at_once(other_process, fake_clock):
+    make_node()
+    task = submit_task(make_agent())
+    ticket = take(task, name_of(other_process))
+    assert append(ticket, "half an ans")
+    assert free_dead_runners() == 0
+
+    other_process.kill()
+    other_process.wait()
+    assert free_dead_runners() == 1
+    task.refresh_from_db()
+    # The slot that became free is given again within the same transaction.
+    assert (task.status, task.interruptions, task.attempts, task.runner, task.fence) == ("running", 1, 0, "", 2)
+    assert not append(ticket, "wer")
+    assert not succeed(ticket, "half an answer")
+    assert free_dead_runners() == 0
+
+
+def test_a_runner_elsewhere_is_left_to_its_lease(fake_clock):
+    make_node()
+    task = submit_task(make_agent())
+    take(task, "elsewhere:12345678:1/4242/99")
+    assert free_dead_runners() == 0
+    fake_clock.advance(settings.LEASE_SECONDS)
+    reap()
+    task.refresh_from_db()
+    assert task.interruptions == 0
+    fake_clock.advance(0.001)
+    reap()
+    task.refresh_from_db()
+    assert (task.interruptions, task.fence) == (1, 2)
+
+
+def test_one_process_has_the_duty_until_its_lease_ends(fake_clock):
+    assert hold_duty(fake_clock.now())
+    assert hold_duty(fake_clock.now())
+    Lease.objects.update(holder="elsewhere:12345678:1/4242/99")
+    assert not hold_duty(fake_clock.now())
+    assert hold_duty(fake_clock.now() + timedelta(seconds=caretaker.DUTY_SECONDS + 1))
+    assert Lease.objects.get().holder == this_process()
+
+
+def test_the_duty_of_a_dead_process_is_taken_over_at_once(other_process, fake_clock):
+    assert hold_duty(fake_clock.now())
+    Lease.objects.update(holder=name_of(other_process))
+    assert not hold_duty(fake_clock.now())
+    other_process.kill()
+    other_process.wait()
+    assert hold_duty(fake_clock.now())
+
+
+def test_a_grant_that_nobody_announced_is_published_after_a_second(fake_clock, published):
+    make_node()
+    task = submit_task(make_agent())
+    published.clear()  # as if the process had died before its announcer came to it
+    relay()
+    assert published == []
+    fake_clock.advance(settings.RELAY_SECONDS + 0.001)
+    relay()
+    assert published == [task.pk]
+
+
+def test_a_grant_that_nobody_took_is_published_again_when_its_lease_ends(fake_clock, published):
+    make_node()
+    task = submit_task(make_agent())
+    AgentTask.objects.update(announced_at=fake_clock.now())
+    published.clear()
+    fake_clock.advance(settings.LEASE_SECONDS + 1)
+    reap()
+    relay()
+    assert published == [task.pk]
+    task.refresh_from_db()
+    assert (task.fence, task.interruptions) == (1, 0)
+
+
+def test_what_is_past_its_deadline_ends_and_leaves_its_slot(fake_clock):
+    make_node()
+    hasty, patient = make_agent(deadline_seconds=10), make_agent(deadline_seconds=1000)
+    first, second, third = submit_task(hasty), submit_task(hasty), submit_task(patient)
+    ticket = take(first)
+    fake_clock.advance(10)
+    reap()
+    states = dict(AgentTask.objects.values_list("pk", "status"))
+    assert states == {first.pk: "expired", second.pk: "expired", third.pk: "running"}
+    assert not succeed(ticket, "too late")
+
+
+def test_a_caretaker_that_cannot_reach_the_database_tries_again(wait_until, monkeypatch, settings):
+    settings.RELAY_SECONDS = 0.01
+    tries: list[int] = []
+
+    def fail_at_first() -> int:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise OperationalError("the database is locked")
+        return 0
+
+    def stop_here(now) -> bool:
+        raise SystemExit  # ends the thread, quietly
+
+    monkeypatch.setattr(caretaker, "free_dead_runners", fail_at_first)
+    monkeypatch.setattr(caretaker, "hold_duty", stop_here)
+    Caretaker().start()
+    wait_until(lambda: len(tries) == 3)
