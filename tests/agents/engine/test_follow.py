@@ -1,0 +1,131 @@
+import asyncio
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection, transaction
+
+from agents.engine import follow
+from agents.engine.follow import read_events, reader
+from agents.engine.grant import Ticket
+from agents.engine.submit import cancel
+from agents.models import AgentTask
+from tests.agents.engine.factories import append, make_agent, make_node, submit_task, succeed, take
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
+
+
+@pytest.fixture(autouse=True)
+def no_chance_look(monkeypatch: pytest.MonkeyPatch, wait_until) -> Iterator[None]:
+    """The look that the reader takes now and then must not be what delivers."""
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 3600)
+    yield
+    wait_until(lambda: not reader._followers)
+
+
+@pytest.fixture
+def task() -> AgentTask:
+    make_node(slots=4)
+    return submit_task(make_agent())
+
+
+def answer(ticket: Ticket, words: list[str]) -> None:
+    for word in words:
+        assert append(ticket, word)
+    assert succeed(ticket, "".join(words))
+
+
+async def numbers_of(task_id: uuid.UUID, after: int) -> list[int]:
+    async with asyncio.timeout(20):
+        return [event.number async for events in reader.follow(task_id, after=after) for event in events]
+
+
+def test_a_finished_task_is_told_from_any_number_on(task):
+    answer(take(task), ["one ", "two ", "three"])  # queued, running, three pieces, done
+
+    async def follow_all() -> list[list[int]]:
+        return [await numbers_of(task.pk, after) for after in range(8)]
+
+    assert asyncio.run(follow_all()) == [list(range(after + 1, 7)) for after in range(8)]
+
+
+def test_a_task_that_does_not_exist_has_no_events():
+    assert asyncio.run(numbers_of(uuid.uuid4(), 0)) == []
+
+
+def test_every_follower_gets_every_event_once_while_it_happens(task):
+    ticket = take(task)
+    words = [f"word{number} " for number in range(60)]
+
+    async def follow_live() -> list[list[int]]:
+        writing = threading.Thread(target=in_a_thread, args=(lambda: answer(ticket, words),))
+        followers = [asyncio.create_task(numbers_of(task.pk, after)) for after in (0, 0, 1, 2, 30)]
+        await asyncio.sleep(0)
+        writing.start()
+        numbers = await asyncio.gather(*followers)
+        await asyncio.to_thread(writing.join)
+        return numbers
+
+    last = 2 + len(words) + 1
+    assert asyncio.run(follow_live()) == [list(range(after + 1, last + 1)) for after in (0, 0, 1, 2, 30)]
+
+
+def test_a_follower_far_behind_is_not_kept_waiting(task, monkeypatch):
+    monkeypatch.setattr(follow, "ROWS_PER_READ", 10)
+    answer(take(task), ["word "] * 45)
+    assert asyncio.run(numbers_of(task.pk, 0)) == list(range(1, 49))
+
+
+def test_the_end_from_outside_reaches_who_waits(task):
+    async def follow_and_cancel() -> list[int]:
+        following = asyncio.create_task(numbers_of(task.pk, 2))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(in_a_thread, lambda: cancel(task.pk))
+        return await following
+
+    assert asyncio.run(follow_and_cancel()) == [3]
+
+
+def test_a_follower_who_leaves_is_forgotten(task):
+    async def look_and_leave() -> None:
+        stream = reader.follow(task.pk)
+        await anext(stream)
+        await stream.aclose()
+
+    asyncio.run(look_and_leave())
+    assert task.pk not in reader._followers
+
+
+def test_events_that_commit_out_of_order_are_not_missed(task):
+    """An older transaction that commits late: a cursor over all events would have passed it by."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    slow, quick = take(task), take(submit_task(make_agent()))
+    has_written, may_commit = threading.Event(), threading.Event()
+
+    def write_slowly() -> None:
+        with transaction.atomic():
+            append(slow, "slow")
+            has_written.set()
+            assert may_commit.wait(20)
+
+    writing = threading.Thread(target=in_a_thread, args=(write_slowly,))
+    writing.start()
+    assert has_written.wait(20)
+    append(quick, "quick")
+    after = {slow.task_id: 2, quick.task_id: 2}
+    seen = read_events(after)
+    assert {task_id: [event.number for event in events] for task_id, events in seen.items()} == {quick.task_id: [3]}
+    after[quick.task_id] = 3
+    may_commit.set()
+    writing.join()
+    seen = read_events(after)
+    assert {task_id: [event.number for event in events] for task_id, events in seen.items()} == {slow.task_id: [3]}
+
+
+def in_a_thread(work) -> None:
+    try:
+        work()
+    finally:
+        connection.close()

@@ -1,0 +1,128 @@
+"""Suspects, with real processes that really die."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from agents.engine import caretaker, execution, isolation
+from agents.engine.grant import Ticket
+from agents.engine.owners import this_process
+from agents.models import AgentTask
+from core.ops.processes import ProcessIdentity, is_alive
+from tests.agents.engine.factories import MODEL, make_agent, make_node, submit_task, take
+from tests.ollama_server.embedded import OllamaTestServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RUNNER = "import os, django; django.setup(); from agents.engine import execution; import uuid, sys; "
+RUNNER += "from agents.engine.process import writer; writer.start(); execution.run(uuid.UUID(sys.argv[1]))"
+
+
+@pytest.fixture(autouse=True)
+def same_database(monkeypatch):
+    """Processes that a test starts use the test's database."""
+    url = f"sqlite:///{connection.settings_dict['NAME']}"
+    if connection.vendor == "postgresql":
+        pytest.skip("one database is enough for what processes do")
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+
+@pytest.fixture
+def server():
+    with OllamaTestServer(models=[MODEL]) as server:
+        yield server
+
+
+def suspect(server: OllamaTestServer, message: str) -> AgentTask:
+    make_node(MODEL, url=server.url)
+    task = submit_task(make_agent(), message)
+    AgentTask.objects.update(interruptions=execution.SUSPECT_INTERRUPTIONS)
+    return task
+
+
+def children() -> list[int]:
+    return [
+        int(child)
+        for thread in Path("/proc/self/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+
+
+def start(task: AgentTask) -> threading.Thread:
+    def work() -> None:
+        try:
+            execution.run(task.pk)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_suspect_runs_apart_and_may_prove_innocent(server, started_writer):
+    task = suspect(server, "hello")
+    start(task).join(60)
+    task.refresh_from_db()
+    assert task.status == "succeeded"
+    assert "hello" in task.result
+
+
+def test_a_suspect_whose_own_process_dies_is_poison(server, started_writer, wait_until):
+    task = suspect(server, "[[hang]]")
+    before = set(children())
+    thread = start(task)
+    wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+    (child,) = set(children()) - before
+    os.kill(child, signal.SIGKILL)
+    thread.join(60)
+    task.refresh_from_db()
+    assert (task.status, task.error_code) == ("failed", "poison")
+
+
+def test_when_its_parent_dies_too_nothing_is_proven(server, wait_until):
+    task = suspect(server, "[[hang]]")
+    with subprocess.Popen([sys.executable, "-c", RUNNER, str(task.pk)]) as runner:
+        wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+        (child,) = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()
+        name = str(ProcessIdentity.of(int(child)))
+        runner.kill()
+    wait_until(lambda: not is_alive(name))
+    assert caretaker.free_dead_runners() == 1
+    task.refresh_from_db()
+    assert (task.status, task.error_code, task.interruptions) == ("running", "", 3)
+    wait_until(lambda: server.stats()["in_flight"] == 0)
+
+
+def test_a_cancelled_suspect_s_process_is_ended(server, started_writer, wait_until):
+    task = suspect(server, "[[hang]]")
+    before = set(children())
+    thread = start(task)
+    wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+    (child,) = set(children()) - before
+    assert execution.writer.call(execution.operations.cancel, task.pk)
+    thread.join(60)
+    assert child not in children()
+    assert AgentTask.objects.get(pk=task.pk).status == "cancelled"
+
+
+def test_only_suspects_run_apart(server, started_writer, monkeypatch):
+    monkeypatch.setattr(isolation, "run_apart", None)
+    task = suspect(server, "hello")
+    AgentTask.objects.update(interruptions=execution.SUSPECT_INTERRUPTIONS - 1)
+    execution.run(task.pk)
+    assert AgentTask.objects.get(pk=task.pk).status == "succeeded"
+
+
+def test_a_process_of_another_fence_leaves_the_task_alone(server):
+    task = suspect(server, "hello")
+    ticket = take(task, this_process())
+    assert execution.execute(Ticket(ticket.task_id, ticket.fence - 1, 0)) is None
+    assert AgentTask.objects.get(pk=task.pk).status == "running"
