@@ -46,8 +46,6 @@ class NodeForm(forms.ModelForm):
 
     def clean_url(self) -> str:
         is_new = self.instance._state.adding
-        if not is_new and self.instance.is_builtin:
-            return ""
         try:
             address = registration.read_address(self.cleaned_data["url"])
             if is_new or address != self.instance.url:
@@ -72,6 +70,14 @@ class NodeForm(forms.ModelForm):
                 for field, texts in refusal.errors.items():
                     self.add_error(field, texts)
         return cleaned
+
+
+class BuiltinNodeForm(forms.ModelForm):
+    """The built-in node has no address, and nobody waits for it."""
+
+    class Meta:
+        model = Node
+        fields = ("name", "slots")
 
 
 @admin.register(Node)
@@ -108,17 +114,17 @@ class NodeAdmin(ButtonsMixin):
             )
         )
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Node | None = None) -> tuple[str, ...]:
-        is_builtin = obj is not None and obj.is_builtin
-        return (
-            ("url", "connect_timeout_seconds", "first_byte_timeout_seconds", "gap_timeout_seconds")
-            if is_builtin
-            else ()
-        )
+    def get_form(self, request: HttpRequest, obj: Node | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if _is_builtin(obj):
+            kwargs["form"] = BuiltinNodeForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Node | None = None) -> Any:
+        return ((None, {"fields": ("name", "slots")}),) if _is_builtin(obj) else super().get_fieldsets(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Node | None = None) -> bool:
         """The built-in node stays; another one may go when it runs nothing: drain it first."""
-        if obj is not None and (obj.is_builtin or AgentTask.objects.running().filter(node_model__node=obj).exists()):
+        if obj is not None and (_is_builtin(obj) or AgentTask.objects.running().filter(node_model__node=obj).exists()):
             return False
         return super().has_delete_permission(request, obj)
 
@@ -231,6 +237,10 @@ class NodeAdmin(ButtonsMixin):
             skipped=skipped,
             why_skipped="not draining.",
         )
+
+
+def _is_builtin(node: Node | None) -> bool:
+    return node is not None and node.is_builtin
 
 
 def drain(node: Node) -> bool:

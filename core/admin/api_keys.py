@@ -72,9 +72,7 @@ class ApiKeyAdmin(ButtonsMixin):
             "key": obj,
             "text": obj.text,  # type: ignore[attr-defined]
         }
-        response = TemplateResponse(request, "console/api_key_created.html", context)
-        response["Cache-Control"] = "no-store"
-        return response
+        return TemplateResponse(request, "console/api_key_created.html", context)
 
     def offers(self, name: str, obj: ApiKey) -> bool:
         return obj.revoked_at is None

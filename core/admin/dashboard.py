@@ -151,6 +151,4 @@ def add_to_index(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any
 
 def refresh(request: HttpRequest) -> JsonResponse:
     """Answer with a new snapshot for a dashboard that is open."""
-    response = JsonResponse(snapshot(request.user))
-    response["Cache-Control"] = "no-store"
-    return response
+    return JsonResponse(snapshot(request.user))

@@ -1,0 +1,251 @@
+"""Keys, people, housekeeping and schedules in the console."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from core import formats
+from core.access import api_keys
+from core.models import ApiKey, MaintenanceRun, User
+from core.ops import maintenance
+from tests.factories import make_operator, make_user
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def browser_of(person: User) -> Client:
+    client = Client()
+    client.force_login(person)
+    return client
+
+
+def clerk_with(*permissions: str) -> User:
+    person = make_user(is_staff=True)
+    person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return person
+
+
+# API keys
+
+
+def test_a_key_is_shown_once_and_works(console: Client, operator: User) -> None:
+    response = console.post(reverse("admin:core_apikey_add"), {"user": str(operator.pk), "name": "ci"})
+
+    text = response.context["text"]
+    assert text in response.text
+    assert "no-store" in response["Cache-Control"]
+    assert api_keys.verify(text).user == operator
+    key = ApiKey.objects.get()
+    for page in (reverse("admin:core_apikey_changelist"), reverse("admin:core_apikey_change", args=[key.pk])):
+        shown = console.get(page).text
+        assert text not in shown
+        assert key.secret_hash not in shown
+
+
+def test_a_revoked_key_stops_working(console: Client, operator: User) -> None:
+    key, text = api_keys.issue(operator, "ci")
+
+    assert (
+        "does not work any more" in console.post(reverse("admin:core_apikey_revoke", args=[key.pk]), follow=True).text
+    )
+
+    assert api_keys.verify(text) is None
+    assert "nothing changed" in console.post(reverse("admin:core_apikey_revoke", args=[key.pk]), follow=True).text
+
+
+def test_revoking_selected_keys_reports_what_was_skipped(console: Client, operator: User) -> None:
+    keys = [api_keys.issue(operator)[0] for _ in range(3)]
+    console.post(reverse("admin:core_apikey_revoke", args=[keys[0].pk]))
+    data = {"action": "revoke_selected", "_selected_action": [str(key.pk) for key in keys]}
+
+    text = console.post(reverse("admin:core_apikey_changelist"), data, follow=True).text
+
+    assert "Revoked 2 keys." in text
+    assert "Skipped 1 key: revoked before." in text
+
+
+def test_only_superusers_make_keys_for_others(operator: User) -> None:
+    clerk = clerk_with("add_apikey", "view_apikey")
+    add = reverse("admin:core_apikey_add")
+
+    refused = browser_of(clerk).post(add, {"user": str(operator.pk), "name": "stolen"})
+    assert refused.context["adminform"].form.errors["user"]
+    assert not ApiKey.objects.exists()
+
+    browser_of(clerk).post(add, {"user": str(clerk.pk), "name": "own"})
+    assert ApiKey.objects.get().user == clerk
+
+
+# People
+
+
+def test_a_clerk_cannot_hand_out_rights_or_take_over_a_superuser(operator: User) -> None:
+    clerk = clerk_with("change_user", "view_user", "delete_user")
+    other = make_user(username="other")
+    client = browser_of(clerk)
+    data = {"username": "other", "team": str(other.team_id), "is_active": "on", "is_superuser": "on", "is_staff": "on"}
+
+    client.post(reverse("admin:core_user_change", args=[other.pk]), data)
+    client.post(reverse("admin:core_user_change", args=[clerk.pk]), {**data, "username": clerk.username})
+
+    assert not User.objects.filter(pk__in=[other.pk, clerk.pk], is_superuser=True).exists()
+    password = {"password1": "takeover-123", "password2": "takeover-123", "usable_password": "true"}
+    assert client.post(reverse("admin:auth_user_password_change", args=[operator.pk]), password).status_code == 403
+    assert client.post(reverse("admin:core_user_delete", args=[operator.pk]), {"post": "yes"}).status_code == 403
+
+
+def test_a_superuser_makes_people(console: Client, operator: User) -> None:
+    data = {
+        "username": "ada",
+        "team": str(operator.team_id),
+        "password1": "correct-horse-battery",
+        "password2": "correct-horse-battery",
+        "usable_password": "true",
+    }
+    assert console.post(reverse("admin:core_user_add"), data).status_code == 302
+    assert User.objects.get(username="ada").check_password("correct-horse-battery")
+
+
+# Housekeeping
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs of the test's own: one that works and one that fails."""
+    monkeypatch.setattr(maintenance, "_jobs", {})
+    maintenance.job("tidy", "Tidy up", figures=lambda: {"rows": 3})(lambda: "Tidied 3 rows.")
+
+    @maintenance.job("break", "Break", figures=dict)
+    def fail() -> str:
+        raise OSError("disk full")
+
+
+def test_a_job_can_be_run_now(jobs: None, console: Client) -> None:
+    shown = console.get(reverse("admin:core_maintenancerun_changelist")).text
+    assert "Tidy up" in shown
+
+    text = console.post(reverse("admin:core_maintenancerun_run", args=["tidy"]), follow=True).text
+
+    run = MaintenanceRun.objects.get()
+    assert (run.status, run.trigger) == ("succeeded", "console")
+    assert "tidy: Tidied 3 rows." in text
+    assert "rows: 3 → 3" in text
+
+
+def test_a_job_that_fails_is_reported_as_failed(jobs: None, console: Client) -> None:
+    text = console.post(reverse("admin:core_maintenancerun_run", args=["break"]), follow=True).text
+
+    assert "break failed: OSError: disk full" in text
+
+
+def test_a_job_that_does_not_exist_is_not_found(jobs: None, console: Client) -> None:
+    assert console.post(reverse("admin:core_maintenancerun_run", args=["none"])).status_code == 404
+
+
+def test_a_viewer_of_runs_is_offered_no_buttons(jobs: None, db: None) -> None:
+    client = browser_of(clerk_with("view_maintenancerun"))
+
+    assert "Tidy up" not in client.get(reverse("admin:core_maintenancerun_changelist")).text
+    assert client.post(reverse("admin:core_maintenancerun_run", args=["tidy"])).status_code == 403
+
+
+# Schedules
+
+
+@pytest.fixture
+def schedule(db: None) -> PeriodicTask:
+    every = IntervalSchedule.objects.create(every=1, period="hours")
+    return PeriodicTask.objects.create(name="tidy", task="core.run_maintenance", args='["tidy"]', interval=every)
+
+
+def test_a_schedule_can_be_edited(console: Client, schedule: PeriodicTask) -> None:
+    page = reverse("admin:django_celery_beat_periodictask_change", args=[schedule.pk])
+    form = console.get(page).context["adminform"].form
+    data = {name: form[name].value() for name in form.fields if form[name].value() is not None}
+    data = {name: value for name, value in data.items() if value not in {"", False}}
+    data |= {"name": "tidy often", "description": "Edited."}
+    data.pop("start_time", None)
+
+    response = console.post(page, data)
+
+    assert response.status_code == 302, response.context and response.context["errors"]
+    schedule.refresh_from_db()
+    assert (schedule.name, schedule.description) == ("tidy often", "Edited.")
+
+
+def test_schedules_are_switched_off_and_on(console: Client, schedule: PeriodicTask) -> None:
+    def act(action: str) -> None:
+        data: dict[str, Any] = {"action": action, "_selected_action": [str(schedule.pk)]}
+        console.post(reverse("admin:django_celery_beat_periodictask_changelist"), data)
+        schedule.refresh_from_db()
+
+    act("disable_selected")
+    assert not schedule.enabled
+    act("enable_selected")
+    assert schedule.enabled
+
+
+def test_switching_schedules_needs_permission(schedule: PeriodicTask) -> None:
+    client = browser_of(clerk_with("view_periodictask"))
+    data = {"action": "disable_selected", "_selected_action": [str(schedule.pk)]}
+
+    client.post(reverse("admin:django_celery_beat_periodictask_changelist"), data)
+
+    schedule.refresh_from_db()
+    assert schedule.enabled
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3700, "1 h 01 min"), (3 * 86400, "3 days"), (None, "–"), (-5, "0 s")],
+)
+def test_ages_are_told_as_people_do(seconds: int | None, text: str) -> None:
+    moment = None if seconds is None else NOW - timedelta(seconds=seconds)
+
+    assert formats.age(moment, NOW) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0842, "84 ms"),
+        (0.9996, "1 s"),
+        (1.239, "1.24 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (3725, "1 h 02 min"),
+    ],
+)
+def test_durations_keep_the_digits_that_matter(seconds: float, text: str) -> None:
+    assert formats.duration(seconds) == text
+
+
+def test_sizes_are_decimal() -> None:
+    assert [formats.size(count) for count in (0, 999, 637_700_138, 4 * 10**12)] == ["–", "999 B", "638 MB", "4 TB"]
+
+
+def test_badges_escape_what_they_show() -> None:
+    assert "<b>" not in formats.badge("<b>", title='"><b>')
+
+
+def test_people_who_may_not_sign_in_are_told_so(db: None) -> None:
+    client = browser_of(make_user(username="plain"))
+
+    page = client.get(reverse("admin:login"))
+
+    assert "You are signed in as plain" in page.text
+
+
+def test_a_wrong_password_is_told_on_the_sign_in_page(db: None) -> None:
+    make_operator(username="op", password="right-password")
+    page = Client().post(reverse("admin:login"), {"username": "op", "password": "wrong"})
+
+    assert "Please enter the correct username and password" in page.text
