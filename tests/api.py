@@ -29,6 +29,9 @@ class ApiClient:
     def patch(self, path: str, body: Any) -> HttpResponse:
         return self._client.patch(path, json.dumps(body), content_type="application/json")
 
+    def head(self, path: str) -> HttpResponse:
+        return self._client.head(path)
+
     def delete(self, path: str) -> HttpResponse:
         return self._client.delete(path)
 

@@ -264,7 +264,8 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         refuse_unknown(request, {"after", "page_size"})
         after = _after(request)
         task = self.get_object()
-        if isinstance(request.accepted_renderer, EventStreamRenderer):
+        # HEAD asks for the headers alone: a stream would keep it waiting for the task's end.
+        if isinstance(request.accepted_renderer, EventStreamRenderer) and request.method == "GET":
             return FollowResponse(task.pk, after=after)
         return Response(_event_page(request, task, after))
 

@@ -135,6 +135,13 @@ def test_events_are_followed_from_where_a_client_was(owner, task):
     assert owner.get(f"{path}?after=2", Last_Event_ID="3")[FOLLOW_HEADER] == f"{task.pk} 3"
 
 
+def test_asking_for_the_headers_alone_follows_nothing(owner, task):
+    response = owner.head(f"{PATH}{task.pk}/events/")
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("text/event-stream")
+    assert FOLLOW_HEADER not in response
+
+
 @pytest.mark.parametrize("value", ["", "-1", "abc", "1.0", "2147483648", "9" * 5000, "٣", "1 2"])
 def test_a_last_event_id_that_is_none_is_refused(owner, task, value):
     assert_problem(owner.get(f"{PATH}{task.pk}/events/", Last_Event_ID=value), 400, "invalid-query")

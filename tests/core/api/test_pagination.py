@@ -55,6 +55,15 @@ def test_the_way_back_shows_the_same_pages(owner, sessions):
     assert ids(client.get(first["next"]).json()) == sessions[3:6]
 
 
+def test_a_browser_sees_links_to_both_sides(owner, sessions):
+    client = ApiClient(owner)
+    second = client.get(f"{PATH}?page_size=3").json()["next"]
+    page = client.get(second, Accept="text/html").content.decode()
+    assert page.count("cursor=") >= 2
+    assert "Previous" in page
+    assert "Next" in page
+
+
 def test_new_rows_shift_nothing(owner, sessions):
     client = ApiClient(owner)
     first = client.get(f"{PATH}?page_size=3").json()

@@ -2,8 +2,15 @@ import json
 import logging
 
 import pytest
-from django.core.exceptions import DisallowedHost, TooManyFieldsSent, ValidationError
+from django.core.exceptions import (
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+    ValidationError,
+)
 from django.db import IntegrityError, InterfaceError, OperationalError
+from django.http import Http404
 from django.test import Client, RequestFactory
 from rest_framework import exceptions
 
@@ -117,6 +124,9 @@ def test_the_callers_request_id_comes_back():
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
+        (Http404(SECRET), 404, "not-found"),
+        (PermissionDenied(SECRET), 403, "not-permitted"),
+        (RequestDataTooBig(SECRET), 413, "body-too-large"),
         (DisallowedHost(SECRET), 400, "bad-request"),
         (TooManyFieldsSent(SECRET), 400, "bad-request"),
         (IntegrityError(SECRET), 409, "conflict"),
@@ -137,6 +147,15 @@ def test_nested_errors_name_their_fields():
 def test_a_models_own_validation_names_its_fields():
     error = ValidationError({"options": ["An object is expected."], "__all__": ["Both are wrong."]})
     assert problems.problem_of(error).errors == {"options": ["An object is expected."], "body": ["Both are wrong."]}
+
+
+def test_a_models_validation_without_fields_is_about_the_body():
+    assert problems.problem_of(ValidationError("Not like this.")).errors == {"body": ["Not like this."]}
+
+
+def test_a_program_is_forbidden_by_a_problem():
+    request = RequestFactory().get("/api/v1/tasks/", headers={"Accept": "text/html"})
+    assert problems.permission_denied(request, PermissionDenied(SECRET))["Content-Type"] == problems.CONTENT_TYPE
 
 
 def test_a_wait_is_told_in_the_header():
@@ -164,4 +183,4 @@ def test_a_problem_without_a_view_has_the_same_members():
 def test_pages_for_refused_requests_stay_pages():
     request = RequestFactory().get("/admin/", headers={"Accept": "text/html"})
     assert problems.bad_request(request, DisallowedHost(SECRET)).status_code == 400
-    assert problems.permission_denied(request, PermissionError(SECRET))["Content-Type"].startswith("text/html")
+    assert problems.permission_denied(request, PermissionDenied(SECRET))["Content-Type"].startswith("text/html")
