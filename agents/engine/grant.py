@@ -33,16 +33,47 @@ class Takers:
     count: int = 0
 
 
+class Slots:
+    """The places that serve some models, locked: whoever holds them alone counts and fills their slots."""
+
+    def __init__(self, models: Collection[str]) -> None:
+        self._places: dict[str, list[NodeModel]] = defaultdict(list)
+        rows = NodeModel.objects.serving(models).select_related("node").order_by("pk")
+        for place in rows.select_for_update(of=("self",), no_key=True):
+            self._places[place.name].append(place)
+        ids = [place.pk for places in self._places.values() for place in places]
+        counted = AgentTask.objects.running().filter(node_model__in=ids).order_by().values_list("node_model")
+        self._running: dict[int, int] = dict(counted.annotate(Count("pk"))) if ids else {}
+
+    @property
+    def models(self) -> list[str]:
+        return sorted(self._places)
+
+    def free(self, model: str) -> int:
+        places = self._places.get(model, [])
+        return sum(max(0, place.node.slots - self._running.get(place.pk, 0)) for place in places)
+
+    def occupy(self, model: str) -> NodeModel | None:
+        """Take the best free slot of a model; None where there is none."""
+        place = routing.choose(self._places.get(model, []), self._running)
+        if place is not None:
+            self._running[place.pk] = self._running.get(place.pk, 0) + 1
+        return place
+
+
 def grant(models: Collection[str], now: datetime, takers: Takers | None = None) -> list[Ticket]:
     """Give free slots of these models to the tasks that waited longest.
 
     Returns tickets for the tasks that were handed straight to takers; for the others a hint is published.
     """
-    places = _lock_places(models)
-    running = _running(places)
+    return fill(Slots(models), now, takers) if models else []
+
+
+def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Ticket]:
+    """Grant as `grant` does, at places that are locked already."""
     tickets: list[Ticket] = []
-    for model in sorted(places):
-        for place, tasks in _assign(model, places[model], running, now).items():
+    for model in slots.models:
+        for place, tasks in _assign(model, slots, now).items():
             direct = tasks[: takers.count] if takers else []
             if direct and takers:
                 takers.count -= len(direct)
@@ -53,26 +84,9 @@ def grant(models: Collection[str], now: datetime, takers: Takers | None = None) 
     return tickets
 
 
-def _lock_places(models: Collection[str]) -> dict[str, list[NodeModel]]:
-    """Lock the places that serve these models. Whoever holds them alone counts and fills their slots."""
-    places = defaultdict(list)
-    rows = NodeModel.objects.serving(models).select_related("node").order_by("pk")
-    for place in rows.select_for_update(of=("self",), no_key=True):
-        places[place.name].append(place)
-    return places
-
-
-def _running(places: dict[str, list[NodeModel]]) -> dict[int, int]:
-    ids = [place.pk for same_model in places.values() for place in same_model]
-    counted = AgentTask.objects.running().filter(node_model__in=ids).order_by().values_list("node_model")
-    return dict(counted.annotate(Count("pk")))
-
-
-def _assign(
-    model: str, places: list[NodeModel], running: dict[int, int], now: datetime
-) -> dict[NodeModel, list[AgentTask]]:
+def _assign(model: str, slots: Slots, now: datetime) -> dict[NodeModel, list[AgentTask]]:
     """Match the longest waiting tasks of a model with its free slots."""
-    free = sum(max(0, place.node.slots - running.get(place.pk, 0)) for place in places)
+    free = slots.free(model)
     assigned: dict[NodeModel, list[AgentTask]] = defaultdict(list)
     if not free:
         return assigned
@@ -80,11 +94,9 @@ def _assign(
     waiting = AgentTask.objects.queued().filter(due, model=model, deadline_at__gt=now).order_by("pk")
     rows = waiting.only("pk", "status", "fence", "event_count", "interruptions")
     for task in rows.select_for_update(skip_locked=True, no_key=True)[:free]:
-        place = routing.choose(places, running)
-        if place is None:
-            break
+        place = slots.occupy(model)
+        assert place is not None, "fewer slots than were free"
         assigned[place].append(task)
-        running[place.pk] = running.get(place.pk, 0) + 1
     return assigned
 
 

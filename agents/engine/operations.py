@@ -1,6 +1,7 @@
 """What the writer writes: each operation takes a list of changes and moves them within one transaction.
 
-ORDER is the order of a task's life; within a batch the writer keeps to it.
+ORDER is the order of a run's life; within a batch the writer keeps to it. Whatever locks tasks that others hold comes
+before what only locks the places of models (see `grant`), so that two processes seldom wait for each other.
 """
 
 import uuid
@@ -17,8 +18,8 @@ from django.db.models import Count, Q
 
 from agents.engine import hints, transitions
 from agents.engine.errors import QueueFull
-from agents.engine.events import encode
-from agents.engine.grant import Takers, Ticket, grant
+from agents.engine.events import encode, event
+from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.writer import Operation
 from agents.models import AgentTask, ChatMessage, ChatSession, TaskEvent
 from core import idempotency
@@ -48,22 +49,37 @@ class Submitted:
 
 
 def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted | Exception]:
-    """Write tasks down with their idempotency records and first events, and grant what can be granted."""
-    waiting = _waiting({submission.task.model for submission in submissions})
+    """Write tasks down with their idempotency records and first events, and grant what can be granted.
+
+    A task that finds nobody waiting and a slot free is granted at birth, which saves writing it twice.
+    """
+    models = {submission.task.model for submission in submissions}
+    slots = Slots(models)
+    waiting = _waiting(models)
+    has_waiting = set(waiting)
     answers: list[Submitted | Exception] = []
     accepted: list[Submission] = []
+    news: list[TaskEvent] = []
     for submission in submissions:
+        task = submission.task
         try:
             answer = _admit(submission, waiting, now)
         except Refused as refusal:
             answers.append(refusal)
             continue
         answers.append(answer)
-        if not answer.is_replay:
-            accepted.append(submission)
-            waiting[submission.task.model] = waiting.get(submission.task.model, 0) + 1
-    _insert(accepted, now)
-    grant({submission.task.model for submission in accepted}, now)
+        if answer.is_replay:
+            continue
+        accepted.append(submission)
+        news.append(_first_event(task, now))
+        place = None if waiting.get(task.model) else slots.occupy(task.model)
+        if place is None:
+            waiting[task.model] = waiting.get(task.model, 0) + 1
+        else:
+            news.append(transitions.start_unsaved(task, place, now))
+    _insert(accepted, news, now)
+    if any(slots.free(model) for model in has_waiting):
+        fill(slots, now)
     return answers
 
 
@@ -74,22 +90,28 @@ def _waiting(models: Collection[str]) -> dict[str, int]:
 
 def _admit(submission: Submission, waiting: dict[str, int], now: datetime) -> Submitted:
     task = submission.task
-    task_id = task.pk
+    if submission.idempotency_key is None:
+        _check_queue(task.model, waiting)
+        return Submitted(task_id=task.pk, is_replay=False)
     with transaction.atomic():  # a refusal leaves no idempotency record behind
-        if submission.idempotency_key is not None:
-            task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
-        if task_id == task.pk and waiting.get(task.model, 0) >= settings.MAX_QUEUED_PER_MODEL:
-            raise QueueFull(task.model, waiting[task.model])
+        task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
+        if task_id == task.pk:
+            _check_queue(task.model, waiting)
     return Submitted(task_id=task_id, is_replay=task_id != task.pk)
 
 
-def _insert(submissions: Sequence[Submission], now: datetime) -> None:
-    news = []
-    for submission in submissions:
-        task = submission.task
-        task.created_at, task.event_count = now, 1
-        first = {"status": Status.QUEUED, "task": str(task.pk), "session": str(task.session_id or "") or None}
-        news.append(TaskEvent(task_id=task.pk, number=1, type="state", data=encode(first), created_at=now))
+def _check_queue(model: str, waiting: dict[str, int]) -> None:
+    if waiting.get(model, 0) >= settings.MAX_QUEUED_PER_MODEL:
+        raise QueueFull(model, waiting[model])
+
+
+def _first_event(task: AgentTask, now: datetime) -> TaskEvent:
+    task.created_at = now
+    first = {"status": Status.QUEUED, "task": str(task.pk), "session": str(task.session_id or "") or None}
+    return event(task, TaskEvent.Type.STATE, first, now)
+
+
+def _insert(submissions: Sequence[Submission], news: Sequence[TaskEvent], now: datetime) -> None:
     new_sessions = [submission.new_session for submission in submissions if submission.new_session]
     for session in new_sessions:
         session.created_at = session.last_active_at = now
@@ -337,9 +359,14 @@ def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
 
 
 def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
-    """Note that grants were published, so that the relay need not."""
-    unannounced = AgentTask.objects.running().filter(pk__in=task_ids, announced_at=None)
-    unannounced.update(announced_at=now)
+    """Note that grants were published, so that the relay need not.
+
+    Those that a runner has taken need no note. Those that are just being taken are skipped: waiting for them, while a
+    submission of the same batch holds its model's place, is a deadlock with a runner that finishes.
+    """
+    unclaimed = AgentTask.objects.running().filter(pk__in=task_ids, runner="", announced_at=None)
+    free = unclaimed.select_for_update(skip_locked=True, no_key=True)
+    AgentTask.objects.filter(pk__in=free.values("pk")).update(announced_at=now)
     return [None] * len(task_ids)
 
 
@@ -396,7 +423,6 @@ def grant_waiting(models: Sequence[str], now: datetime) -> list[None]:
 
 
 ORDER: tuple[Operation[Any, Any], ...] = (
-    submit,
     take,
     append,
     finish,
@@ -407,5 +433,6 @@ ORDER: tuple[Operation[Any, Any], ...] = (
     reap,
     expire,
     renew_unclaimed,
+    submit,
     grant_waiting,
 )

@@ -60,14 +60,23 @@ def start(tasks: Sequence[AgentTask], place: NodeModel, now: datetime, *, runner
     )
     for task in tasks:
         task.status, task.fence = Status.RUNNING, task.fence + 1
-    _record(
-        event(
-            task, TaskEvent.Type.STATE, {"status": Status.RUNNING, "node": place.node.name, "model": place.name}, now
-        )
-        for task in tasks
-    )
+    _record([_start_event(task, place, now) for task in tasks])
     if not runner:
         _after_commit(hints.granted, tasks)
+
+
+def start_unsaved(task: AgentTask, place: NodeModel, now: datetime) -> TaskEvent:
+    """Have a task begin its life RUNNING, as `start` would leave it; the caller saves it and this event."""
+    task.status, task.fence = Status.RUNNING, 1
+    task.node_id, task.node_model_id = place.node_id, place.pk
+    task.lease_until, task.granted_at = lease_end(now), now
+    _after_commit(hints.granted, [task])
+    return _start_event(task, place, now)
+
+
+def _start_event(task: AgentTask, place: NodeModel, now: datetime) -> TaskEvent:
+    data = {"status": Status.RUNNING, "node": place.node.name, "model": place.name}
+    return event(task, TaskEvent.Type.STATE, data, now)
 
 
 def take(tasks: Sequence[AgentTask], runner: str, now: datetime) -> None:
