@@ -68,7 +68,7 @@ if _broker_scheme == "filesystem":
         "polling_interval": 0.02,  # seconds; 16 ms to the first token for 0.5 % of a core
     }
 elif _broker_scheme in {"amqp", "amqps", "pyamqp"}:
-    CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True, "confirm_timeout": 5}
 else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 10}
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
@@ -76,11 +76,15 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # wait for the broker for ever
 # A lost message is published again by the relay, so publishing never waits for a broker that is down.
 CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_DEFAULT_DELIVERY_MODE = "transient"  # for the same reason no message needs to survive its broker
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
 CELERY_RESULT_EXPIRES = None  # there are no results, so beat needs no schedule that cleans them up
 CELERY_TASK_ACKS_LATE = False  # leases on the rows do what late acknowledgement would
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# With threads, its restoration after a lost connection talks to RabbitMQ from several threads at once, which garbles
+# the connection: the worker stays deaf for minutes.
+CELERY_WORKER_ENABLE_PREFETCH_COUNT_REDUCTION = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_ACCEPT_CONTENT = ["json"]
