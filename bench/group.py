@@ -80,7 +80,7 @@ class Group:
         """Start everything and wait until it serves."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"],
+                [sys.executable, "manage.py", "up", "--stop-with-parent"],  # we may be killed too
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
