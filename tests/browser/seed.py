@@ -1,12 +1,10 @@
 """An hour of believable work, for screenshots: `python -m tests.browser.seed` in the program's environment.
 
-Rows are written as the engine would have left them; the events of the tasks that the pictures show come from real runs.
+Rows are written as the engine would have left them, one event each; the tasks that pictures show are real runs.
 """
 
 import random
-import time
-from datetime import timedelta
-from uuid import UUID
+from datetime import datetime, timedelta
 
 import django
 
@@ -15,7 +13,6 @@ django.setup()
 from django.utils import timezone  # noqa: E402
 
 from agents.engine.receipt import receipt  # noqa: E402
-from agents.engine.submit import submit  # noqa: E402
 from agents.models import Agent, AgentTask, Node, NodeModel, TaskEvent  # noqa: E402
 from core.models import User, uuid7  # noqa: E402
 
@@ -34,13 +31,12 @@ def main() -> None:
     people = [User.objects.get(username="operator"), *(_person(name) for name in ("ada", "grace", "linus"))]
     agents = list(Agent.objects.select_related("live_version"))
     _second_version(Agent.objects.get(name="helper"), people[0])
+    _guide(people[0])
     places = list(NodeModel.objects.filter(node__kind=Node.Kind.OLLAMA).select_related("node"))
-    tasks = []
-    for _ in range(TASKS):
-        seconds_ago = 3500 * chance.random() ** 0.8 + 20
-        tasks.append(
-            _task(chance, chance.choice(people), chance.choice(agents), chance.choice(places), now, seconds_ago)
-        )
+    tasks = [
+        _task(chance, chance.choice(people), chance.choice(agents), chance.choice(places), now - _ago(chance))
+        for _ in range(TASKS)
+    ]
     tasks.sort(key=lambda task: task.created_at)
     for task in tasks:
         task.pk = uuid7()
@@ -49,7 +45,6 @@ def main() -> None:
         TaskEvent(task=task, number=1, type="state", data='{"status":"queued"}', created_at=task.created_at)
         for task in tasks
     )
-    _converse(people[0])
     Node.objects.create(
         name="gpu2",
         url="http://192.0.2.7:11434",
@@ -60,21 +55,9 @@ def main() -> None:
     )
 
 
-def _converse(owner: User) -> None:
-    """Have the running program answer two questions, and a third one badly: real events, for pages of single tasks."""
-    agent = Agent.objects.get(name="helper")
-    question = "How do I see which model is loaded? [[t40]]"
-    first = _wait(submit(agent=agent, owner=owner, input={"message": question}, starts_session=True).task_id)
-    question = "And how long does it stay in memory? [[t60]]"
-    _wait(submit(agent=agent, owner=owner, input={"message": question}, session=first.session).task_id)
-
-
-def _wait(task_id: UUID) -> AgentTask:
-    deadline = time.monotonic() + 30
-    while not (task := AgentTask.objects.get(pk=task_id)).is_finished:
-        assert time.monotonic() < deadline, f"{task} did not end"
-        time.sleep(0.05)
-    return task
+def _ago(chance: random.Random) -> timedelta:
+    """A moment of the last hour, more likely a late one."""
+    return timedelta(seconds=3400 * chance.random() ** 1.2 + 40)
 
 
 def _person(name: str) -> User:
@@ -92,13 +75,18 @@ def _second_version(agent: Agent, author: User) -> None:
     )
 
 
-def _task(
-    chance: random.Random, owner: User, agent: Agent, place: NodeModel, now: object, seconds_ago: float
-) -> AgentTask:
-    created_at = now - timedelta(seconds=seconds_ago)
+def _guide(owner: User) -> None:
+    """An agent of the built-in model: its answers are real text."""
+    guide = Agent.objects.create(
+        name="guide", kind="chat", description="Quotes the handbook.", owner=owner, team=owner.team
+    )
+    guide.make_live(guide.add_version(created_by=owner, model="builtin"))
+
+
+def _task(chance: random.Random, owner: User, agent: Agent, place: NodeModel, created_at: datetime) -> AgentTask:
     waited, first, wrote = chance.expovariate(3), chance.expovariate(1.6) + 0.15, chance.expovariate(0.35) + 0.5
     status = chance.choices([Status.SUCCEEDED, Status.FAILED, Status.CANCELLED], [94, 4, 2])[0]
-    finished_at = min(created_at + timedelta(seconds=waited + first + wrote), now - timedelta(seconds=1))
+    finished_at = created_at + timedelta(seconds=min(waited + first + wrote, 39))
     code = (
         chance.choice(list(ERRORS)) if status == Status.FAILED else "cancelled" if status == Status.CANCELLED else ""
     )

@@ -1,4 +1,4 @@
-"""Who may open the console's pages and press its buttons: anonymous, plain, inactive, staff without rights, superuser."""
+"""Who may open pages and press buttons: anonymous, plain, inactive, staff without rights, superuser."""
 
 from collections.abc import Callable
 
@@ -29,30 +29,30 @@ def world(db: None) -> World:
 
 
 PAGES: dict[str, Callable[[World], str]] = {
-    "dashboard": lambda world: reverse("admin:index"),
-    "dashboard data": lambda world: reverse("console-dashboard"),
-    "playground": lambda world: reverse("console-playground"),
-    "tasks": lambda world: reverse("admin:agents_agenttask_changelist"),
+    "dashboard": lambda _: reverse("admin:index"),
+    "dashboard data": lambda _: reverse("console-dashboard"),
+    "playground": lambda _: reverse("console-playground"),
+    "tasks": lambda _: reverse("admin:agents_agenttask_changelist"),
     "task": lambda world: reverse("admin:agents_agenttask_change", args=[world.task.pk]),
-    "sessions": lambda world: reverse("admin:agents_chatsession_changelist"),
+    "sessions": lambda _: reverse("admin:agents_chatsession_changelist"),
     "session": lambda world: reverse("admin:agents_chatsession_change", args=[world.session.pk]),
-    "agents": lambda world: reverse("admin:agents_agent_changelist"),
-    "new agent": lambda world: reverse("admin:agents_agent_add"),
+    "agents": lambda _: reverse("admin:agents_agent_changelist"),
+    "new agent": lambda _: reverse("admin:agents_agent_add"),
     "agent": lambda world: reverse("admin:agents_agent_change", args=[world.agent.pk]),
     "version": lambda world: reverse("admin:agents_agent_version", args=[world.agent.pk, 1]),
     "new version": lambda world: reverse("admin:agents_agent_new_version", args=[world.agent.pk]),
-    "nodes": lambda world: reverse("admin:agents_node_changelist"),
-    "new node": lambda world: reverse("admin:agents_node_add"),
+    "nodes": lambda _: reverse("admin:agents_node_changelist"),
+    "new node": lambda _: reverse("admin:agents_node_add"),
     "node": lambda world: reverse("admin:agents_node_change", args=[world.node.pk]),
-    "users": lambda world: reverse("admin:core_user_changelist"),
+    "users": lambda _: reverse("admin:core_user_changelist"),
     "user": lambda world: reverse("admin:core_user_change", args=[world.owner.pk]),
-    "groups": lambda world: reverse("admin:auth_group_changelist"),
-    "teams": lambda world: reverse("admin:core_team_changelist"),
-    "api keys": lambda world: reverse("admin:core_apikey_changelist"),
-    "new api key": lambda world: reverse("admin:core_apikey_add"),
-    "maintenance runs": lambda world: reverse("admin:core_maintenancerun_changelist"),
-    "schedules": lambda world: reverse("admin:django_celery_beat_periodictask_changelist"),
-    "new schedule": lambda world: reverse("admin:django_celery_beat_periodictask_add"),
+    "groups": lambda _: reverse("admin:auth_group_changelist"),
+    "teams": lambda _: reverse("admin:core_team_changelist"),
+    "api keys": lambda _: reverse("admin:core_apikey_changelist"),
+    "new api key": lambda _: reverse("admin:core_apikey_add"),
+    "maintenance runs": lambda _: reverse("admin:core_maintenancerun_changelist"),
+    "schedules": lambda _: reverse("admin:django_celery_beat_periodictask_changelist"),
+    "new schedule": lambda _: reverse("admin:django_celery_beat_periodictask_add"),
 }
 # Everybody on the staff may open these; what they show is a matter of permissions.
 OPEN_TO_STAFF = {"dashboard", "dashboard data"}
@@ -65,7 +65,7 @@ BUTTONS: dict[str, Callable[[World], str]] = {
     "drain": lambda world: reverse("admin:agents_node_drain", args=[world.node.pk]),
     "resume": lambda world: reverse("admin:agents_node_resume", args=[world.node.pk]),
     "make live": lambda world: reverse("admin:agents_agent_make_live", args=[world.agent.pk, 1]),
-    "run job": lambda world: reverse("admin:core_maintenancerun_run", args=["delete_sign_in_sessions"]),
+    "run job": lambda _: reverse("admin:core_maintenancerun_run", args=["delete_sign_in_sessions"]),
 }
 
 

@@ -1,0 +1,146 @@
+"""Take the console's pictures: `python -m tests.browser.screenshots [--all FOLDER]`.
+
+Without arguments it writes the pictures of the documentation. --all writes every page, at 1440 and 390 pixels, light and
+dark, to a folder outside of the repository, for looking at.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, StorageState
+
+from tests.browser.browser import chromium, sign_in
+from tests.browser.stack import ROOT, Stack
+from tests.services.packages import program
+
+IMAGES = ROOT / "docs" / "images"
+PAGES = {
+    "dashboard": "",
+    "playground": "playground/",
+    "tasks": "agents/agenttask/",
+    "tasks-failed": "agents/agenttask/?status__exact=failed",
+    "tasks-none": "agents/agenttask/?q=nobody",
+    "sessions": "agents/chatsession/",
+    "agents": "agents/agent/",
+    "agent-new": "agents/agent/add/",
+    "nodes": "agents/node/",
+    "node-new": "agents/node/add/",
+    "users": "core/user/",
+    "groups": "auth/group/",
+    "teams": "core/team/",
+    "api-keys": "core/apikey/",
+    "api-key-new": "core/apikey/add/",
+    "runs": "core/maintenancerun/",
+    "schedules": "django_celery_beat/periodictask/",
+}
+# The first row of a list leads to the page.
+ROWS = {
+    "task": "agents/agenttask/",
+    "task-failed": "agents/agenttask/?status__exact=failed",
+    "session": "agents/chatsession/",
+    "agent": "agents/agent/?q=helper",
+    "node": "agents/node/?q=ollama",
+    "node-down": "agents/node/?q=gpu2",
+    "user": "core/user/?q=ada",
+    "api-key": "core/apikey/",
+    "schedule": "django_celery_beat/periodictask/",
+    "run": "core/maintenancerun/",
+}
+QUESTION = "How do I add an Ollama node, and what happens to its tasks when I drain it?"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="write every page to this folder")
+    folder = parser.parse_args().all
+    with (
+        tempfile.TemporaryDirectory(prefix="sutazai-screenshots-") as data,
+        Stack(Path(data), "tinyllama", "llama3.2") as stack,
+        chromium(str(program("usr/bin/chromium"))) as browser,
+    ):
+        stack.run("tests.browser.seed")
+        state = _prepare(browser, stack)
+        if folder:
+            _take_all(browser, stack, state, folder)
+        else:
+            _take_documentation(browser, stack, state)
+
+
+def _prepare(browser: Browser, stack: Stack) -> StorageState:
+    """Sign in, and do what leaves something to see: a conversation, a key, a run of housekeeping."""
+    with browser.new_context(base_url=stack.url) as context:
+        page = context.new_page()
+        sign_in(page)
+        _converse(page)
+        page.goto("/admin/core/apikey/add/")
+        page.locator("#id_name").fill("nightly reports")
+        page.locator("[name=_save]").click()
+        page.goto("/admin/core/maintenancerun/")
+        page.locator("form[action*='/run/'] button").first.click()
+        page.wait_for_load_state()
+        return context.storage_state()
+
+
+def _converse(page: Page) -> None:
+    """Talk with an agent that quotes the handbook; the test server's model would only echo."""
+    page.goto("/admin/playground/?agent=guide")
+    page.get_by_label("Message").fill(QUESTION)
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_selector(".c-assistant footer .c-badge")
+
+
+def _take_documentation(browser: Browser, stack: Stack, state: StorageState) -> None:
+    IMAGES.mkdir(exist_ok=True)
+    with browser.new_context(
+        base_url=stack.url, storage_state=state, viewport={"width": 1280, "height": 800}, color_scheme="light"
+    ) as context:
+        page = context.new_page()
+        _open(page, "")
+        page.screenshot(path=IMAGES / "console.png")
+        _converse(page)
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=IMAGES / "playground.png")
+        page.locator(".c-assistant footer a").last.click()
+        page.wait_for_selector(".c-phases")
+        page.screenshot(path=IMAGES / "task.png")
+
+
+def _take_all(browser: Browser, stack: Stack, state: StorageState, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for width, height in ((1440, 900), (390, 844)):
+        for scheme in ("light", "dark"):
+            with browser.new_context(
+                base_url=stack.url,
+                storage_state=state,
+                viewport={"width": width, "height": height},
+                color_scheme=scheme,
+            ) as context:
+                page = context.new_page()
+                for name, path in (PAGES | _rows(page)).items():
+                    _open(page, path)
+                    page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                context.clear_cookies()
+                _open(page, "")
+                page.screenshot(path=folder / f"sign-in-{width}-{scheme}.png")
+
+
+def _rows(page: Page) -> dict[str, str]:
+    """The addresses of the pages behind the first rows of lists."""
+    found = {}
+    for name, path in ROWS.items():
+        _open(page, path)
+        link = page.locator("#result_list a[href*='/change/']").first
+        found[name] = (link.get_attribute("href") or "").removeprefix("/admin/")
+    versions = found["agent"].split("/change/")[0] + "/versions"
+    return {**found, "version": f"{versions}/2/", "version-new": f"{versions}/new/"}
+
+
+def _open(page: Page, path: str) -> None:
+    page.goto(f"/admin/{path}")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("document.fonts.ready")
+
+
+if __name__ == "__main__":
+    main()
