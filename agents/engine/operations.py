@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -238,8 +237,6 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     A run ends once: of two ends of one run, the first counts.
     """
     first = {(change.task_id, change.fence): change for change in reversed(changes)}
-    tails = [change for change in first.values() if change.tail]
-    append([Append(change.task_id, change.fence, partial(str, change.tail)) for change in tails], now)
     tasks = transitions.lock({change.task_id for change in changes})
     owned = [
         first[change.task_id, change.fence] is change and transitions.is_held(tasks.get(change.task_id), change.fence)
@@ -248,6 +245,7 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     for change, is_owner in zip(changes, owned, strict=True):
         if is_owner:
             _end(tasks[change.task_id], change, now)
+    _write_answers([change for change, is_owner in zip(changes, owned, strict=True) if is_owner], tasks, now)
     tickets = _grant_after(changes, owned, tasks, now)
     return [
         Finished(is_owner, tickets.pop() if is_owner and change.next_for and tickets else None)
@@ -262,19 +260,29 @@ def _end(task: AgentTask, change: Finish, now: datetime) -> None:
         change.status,
         error_code=change.error_code,
         error_detail=change.error_detail,
+        tail=change.tail,
         run=change.run,
         **change.fields,
     )
-    if task.session_id and change.status == Status.SUCCEEDED:
-        ChatMessage.objects.create(
+
+
+def _write_answers(ended: Sequence[Finish], tasks: dict[uuid.UUID, AgentTask], now: datetime) -> None:
+    """Add answers to the conversations that they belong to."""
+    answers = [
+        ChatMessage(
             id=uuid7(),
-            session_id=task.session_id,
-            task_id=task.pk,
+            session_id=session_id,
+            task_id=change.task_id,
             role=ChatMessage.Role.ASSISTANT,
             content=change.fields["result"],
             created_at=now,
         )
-        ChatSession.objects.filter(pk=task.session_id).update(last_active_at=now)
+        for change in ended
+        if change.status == Status.SUCCEEDED and (session_id := tasks[change.task_id].session_id)
+    ]
+    if answers:
+        ChatMessage.objects.bulk_create(answers)
+        ChatSession.objects.filter(pk__in={answer.session_id for answer in answers}).update(last_active_at=now)
 
 
 def _grant_after(

@@ -103,8 +103,7 @@ def send_back(
         task,
         now,
         Status.QUEUED,
-        TaskEvent.Type.STATE,
-        {"status": Status.QUEUED, "reset": True, "reason": reason},
+        [(TaskEvent.Type.STATE, {"status": Status.QUEUED, "reset": True, "reason": reason})],
         runner="",
         lease_until=None,
         run_after=run_after,
@@ -123,32 +122,36 @@ def end(
     *,
     error_code: str = "",
     error_detail: str = "",
+    tail: str = "",
     run: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> None:
     """Finish a task. A finished task never moves again.
 
-    run: what its last run knows, for the receipt. fields: more columns to write, such as the result.
+    tail: the last piece of the run's text. run: what that run knows, for the receipt. fields: more columns to write,
+    such as the result.
     """
+    news: list[tuple[TaskEvent.Type, dict[str, Any]]] = []
+    if tail:
+        news.append((TaskEvent.Type.DELTA, {"text": tail}))
+        task.first_output_at = task.first_output_at or now
+        fields["first_output_at"] = task.first_output_at
     if status == Status.SUCCEEDED:
-        type_, data = (
-            TaskEvent.Type.DONE,
-            {
-                "status": status,
-                "truncated": fields.get("is_truncated", False),
-                "degraded": fields.get("is_degraded", False),
-                "prompt_tokens": fields.get("prompt_tokens"),
-                "output_tokens": fields.get("output_tokens"),
-            },
-        )
+        done = {
+            "status": status,
+            "truncated": fields.get("is_truncated", False),
+            "degraded": fields.get("is_degraded", False),
+            "prompt_tokens": fields.get("prompt_tokens"),
+            "output_tokens": fields.get("output_tokens"),
+        }
+        news.append((TaskEvent.Type.DONE, done))
     else:
-        type_, data = TaskEvent.Type.ERROR, {"status": status, "code": error_code, "detail": error_detail}
+        news.append((TaskEvent.Type.ERROR, {"status": status, "code": error_code, "detail": error_detail}))
     _move(
         task,
         now,
         status,
-        type_,
-        data,
+        news,
         finished_at=now,
         runner="",
         lease_until=None,
@@ -163,18 +166,17 @@ def _move(
     task: AgentTask,
     now: datetime,
     status: "AgentTask.Status",
-    type_: TaskEvent.Type,
-    data: dict[str, Any],
+    news: Sequence[tuple[TaskEvent.Type, dict[str, Any]]],
     **fields: Any,
 ) -> None:
-    news = event(task, type_, data, now)
+    events = [event(task, type_, data, now) for type_, data in news]
     moved = AgentTask.objects.filter(pk=task.pk, status=task.status, fence=task.fence).update(
         status=status, event_count=task.event_count, **fields
     )
     if not moved:
         raise AssertionError(f"Task {task.pk} moved under its lock.")
     task.status = status
-    _record([news])
+    _record(events)
     transaction.on_commit(lambda: hints.moved(task, fields), robust=True)
 
 
