@@ -123,16 +123,18 @@ def test_what_is_past_its_deadline_ends_and_leaves_its_slot(fake_clock):
     assert not succeed(ticket, "too late")
 
 
-def test_a_caretaker_that_cannot_reach_the_database_tries_again(wait_until, monkeypatch, settings):
+def test_a_caretaker_that_cannot_reach_the_database_tries_again(monkeypatch, settings):
+    """Also when it starts: a thread that ended there would never look after anything."""
+
+    class EnoughSeen(Exception):
+        pass
+
     settings.RELAY_SECONDS = 0.01
-    tries: list[int] = []
+    outcomes = iter([OperationalError("the database is locked")] * 2 + [EnoughSeen()])
 
-    def fail_at_first() -> int:
-        tries.append(len(tries))
-        if len(tries) < 3:
-            raise OperationalError("the database is locked")
-        raise SystemExit  # ends the thread, quietly
+    def fail() -> int:
+        raise next(outcomes)
 
-    monkeypatch.setattr(caretaker, "free_dead_runners", fail_at_first)
-    Caretaker().start()
-    wait_until(lambda: len(tries) == 3)
+    monkeypatch.setattr(caretaker, "free_dead_runners", fail)
+    with pytest.raises(EnoughSeen):
+        Caretaker()._run()
