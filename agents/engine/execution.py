@@ -88,8 +88,8 @@ class Attempt:
         except Interrupted:
             self.run.give_back()
             return None
-        except DeadlineExceeded as error:
-            return self._fail(error.code, error.detail, status=Status.EXPIRED)
+        except DeadlineExceeded:
+            return self._fail(*operations.DEADLINE_PASSED, status=Status.EXPIRED)
         except OllamaError as error:
             return self._after_error(error)
         except (LeaseLost, DatabaseError, InterfaceError):

@@ -27,6 +27,9 @@ from core.models import uuid7
 
 Status = AgentTask.Status
 
+# Code and detail of a task that ran out of time, whoever noticed it.
+DEADLINE_PASSED = ("deadline-passed", "The task was not finished before its deadline.")
+
 
 # Submit ------------------------------------------------------------------------------------------------------------
 
@@ -409,8 +412,8 @@ def expire(limits: Sequence[int], now: datetime) -> list[int]:
                 task,
                 now,
                 Status.EXPIRED,
-                error_code="deadline-passed",
-                error_detail="The task was not finished before its deadline.",
+                error_code=DEADLINE_PASSED[0],
+                error_detail=DEADLINE_PASSED[1],
             )
         grant({task.model for task in late}, now)
         counts.append(len(late))
