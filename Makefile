@@ -88,7 +88,7 @@ chaos: environment ## Kill everything in turn and count what was lost
 
 .PHONY: screenshots
 screenshots: environment ## Take the pictures of docs/images again
-	@$(RUN) -m bench.screenshots
+	@$(RUN) -m tests.browser.screenshots
 
 .PHONY: clean
 clean: ## Remove .venv and what checks and tests left; never the data

@@ -10,6 +10,9 @@ _OWN = {
     "context-overflow": "The conversation does not fit the model's window. Begin a new session, raise num_ctx, or let "
     "the agent drop or summarise its oldest turns.",
     "invalid-output": "The model's answers did not follow the schema. Try a larger model.",
+    "cut-stream": "Look into Ollama's log and its machine's memory, then retry the task.",
+    "stream-error": "Read Ollama's own words; its log may say more. Retry once.",
+    "server-error": "Read Ollama's own words: a load failure, a crashed runner, too little memory, a bad option.",
     "internal-error": "The agent itself failed; the log of the worker has the details.",
     "poison": "Every process that ran this task died. Look into the worker's log before you retry it.",
 }

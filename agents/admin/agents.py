@@ -97,6 +97,8 @@ class AgentAdmin(ButtonsMixin):
     search_fields = ("name", "description")
     list_select_related = ("live_version", "team")
 
+    empty_hint = "An agent is a model with instructions, under a name. Make one, then try it in the playground."
+
     fields = ("name", "kind", "description", "is_enabled")
     readonly_fields = ("name", "kind")
     change_form_outer_before_template = "console/agent.html"
@@ -228,6 +230,7 @@ class AgentAdmin(ButtonsMixin):
             "opts": self.opts,
             "title": f"{agent.name} v{version.number}",
             "agent": agent,
+            "original": agent,
             "version": version,
             "is_live": version.pk == agent.live_version_id,
             "other": other,
@@ -277,6 +280,7 @@ class AgentAdmin(ButtonsMixin):
             "opts": self.opts,
             "title": title,
             "agent": agent,
+            "original": agent,
             "forms": forms_shown,
             "has_errors": any(form.errors for _, form in forms_shown),
             "known_models": known.distinct()[:200],

@@ -85,6 +85,7 @@ class NodeAdmin(ButtonsMixin):
     list_display = ("name", "state", "since", "reason", "model_total", "loaded_total", "running", "slots", "probed")
     list_filter = (("status", ChoicesCheckboxFilter), "is_draining")
     search_fields = ("name", "url")
+    empty_hint = "A node is an Ollama server. Add one by its address; its models are read from it."
     ordering = ("kind", "name")
 
     form = NodeForm

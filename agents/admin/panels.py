@@ -156,7 +156,12 @@ def _queue_problem(queue: _Queue, places: Sequence[NodeModel], running: Counter[
     if free and waited > STUCK_SECONDS:
         why = "Slots are free, yet the queue does not move. Web or worker processes may have stopped; see the log."
         return Problem(
-            "bad", f"Not moving: {tasks_wait}", why, since=since, url=_list_url(status="queued"), action="Show them"
+            "bad",
+            f"Not moving: {tasks_wait}",
+            why,
+            since=since,
+            url=_list_url(status__exact="queued"),
+            action="Show them",
         )
     if waited > LONG_WAIT_SECONDS:
         why = "All slots are busy. More slots or another node with this model would shorten the queue."
@@ -202,12 +207,17 @@ def _figures(
     lately = sum(item.count for item in ended if item.minute > last_minutes)
     first = latencies["First token"]
     return [
-        Figure("Waiting", f"{counts.get(Status.QUEUED, 0):,}", _oldest(now), url=_list_url(status="queued")),
+        Figure("Waiting", f"{counts.get(Status.QUEUED, 0):,}", _oldest(now), url=_list_url(status__exact="queued")),
         Figure(
-            "Running", f"{counts.get(Status.RUNNING, 0):,}", "tasks on models now", url=_list_url(status="running")
+            "Running",
+            f"{counts.get(Status.RUNNING, 0):,}",
+            "tasks on models now",
+            url=_list_url(status__exact="running"),
         ),
         Figure("Finished", f"{total:,}", f"in an hour; {lately / 5:.1f} per minute lately"),
-        Figure("Failed", f"{failed:,}", "in an hour", url=_list_url(status="failed"), tone="bad" if failed else ""),
+        Figure(
+            "Failed", f"{failed:,}", "in an hour", url=_list_url(status__exact="failed"), tone="bad" if failed else ""
+        ),
         Figure("First token", duration(percentile(first, 0.5)), f"median; p95 {duration(percentile(first, 0.95))}"),
         Figure("Tokens", f"{prompt + output:,}", f"in an hour; {output:,} written"),
         Figure(
@@ -304,7 +314,7 @@ def _latest_failures() -> Table:
             for task in rows.only(*fields)[:5]
         ],
         empty="No task has failed.",
-        url=_list_url(status="failed"),
+        url=_list_url(status__exact="failed"),
     )
 
 

@@ -25,6 +25,7 @@ class ChatSessionAdmin(ReadOnlyMixin, VastListMixin):
     search_fields = ("=owner__username", "=agent__name")
     search_help_text = "The name of an agent or person"
     list_select_related = ("agent", "owner")
+    empty_hint = "Conversations begin in the playground, or when a program chats through the API."
     ordering = ("-pk",)
 
     def has_change_permission(self, request: HttpRequest, obj: ChatSession | None = None) -> bool:

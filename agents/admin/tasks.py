@@ -55,7 +55,7 @@ def may_retry(task: AgentTask) -> bool:
 @admin.register(AgentTask)
 class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
     list_display = ("state", "task", "why", "since", "waited", "took", "on_node", "owner")
-    list_display_links = ("task",)
+    list_display_links = ("state", "task")
     list_filter = (
         ("status", ChoicesCheckboxFilter),
         TroubleFilter,
@@ -69,6 +69,7 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
     search_fields = ("pk",)
     search_help_text = "A task's or session's id, or the name of an agent or person"
     list_select_related = ("agent", "version", "owner", "node")
+    empty_hint = "Ask an agent something in the playground, or through the API; every question becomes a task here."
     ordering = ("-pk",)
     show_facets = admin.ShowFacets.NEVER
 

@@ -28,6 +28,8 @@ class ApiKeyAdmin(ButtonsMixin):
     search_fields = ("name", "key_id", "user__username")
     list_select_related = ("user",)
 
+    empty_hint = "Programs sign in with keys. A new key is shown once, when it is made."
+
     fields = ("user", "name")
     change_form_outer_before_template = "console/buttons.html"
 

@@ -24,8 +24,7 @@ TONES = {
 
 @admin.register(MaintenanceRun)
 class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
-    list_display = ("state", "job", "trigger", "started", "took", "what_happened", "changes")
-    list_display_links = ("job",)
+    list_display = ("job", "state", "trigger", "started", "took", "what_happened", "changes")
     list_filter = (
         ("status", ChoicesCheckboxFilter),
         ("job", AllValuesCheckboxFilter),
@@ -33,6 +32,7 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
     )
     list_filter_submit = True
     list_before_template = "console/maintenance_jobs.html"
+    empty_hint = "Housekeeping runs by itself, and writes down here what it did. Run a job above to see one now."
     ordering = ("-pk",)
 
     fieldsets = (

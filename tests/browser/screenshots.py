@@ -1,7 +1,7 @@
 """Take the console's pictures: `python -m tests.browser.screenshots [--all FOLDER]`.
 
-Without arguments it writes the pictures of the documentation. --all writes every page, at 1440 and 390 pixels, light and
-dark, to a folder outside of the repository, for looking at.
+Without arguments it writes the pictures of the documentation. --all writes every page to another folder, at 1440 and
+390 pixels, light and dark, for looking at.
 """
 
 import argparse

@@ -126,7 +126,7 @@ def test_a_broken_connection_is_picked_up_where_it_broke(page: Page, stack: Stac
     """The answer of the first request is cut by the test; what follows comes by another one, from its last number."""
     pace(stack, "t40-d60")
     resumed = []
-    page.on("request", lambda request: resumed.append(request) if "/events" in request.url else None)
+    page.on("request", lambda request: resumed.append(request) if request.url.endswith("/events") else None)
     page.route("**/api/v1/chat/", lambda route: cut(route, events=3))
     page.goto("/admin/playground/")
 

@@ -275,3 +275,8 @@ def test_a_task_of_a_removed_node_still_has_its_page(console: Client, operator: 
     make_agent(operator)
 
     assert console.get(page_of(task)).status_code == 200
+
+
+def test_an_empty_list_says_what_to_do(console: Client) -> None:
+    assert "Ask an agent something in the playground" in console.get(reverse(LIST)).text
+    assert "Nothing matches" in console.get(reverse(LIST), {"status__exact": "failed"}).text
