@@ -41,6 +41,7 @@ TONES = {
 HEAVY_FIELDS = ("input", "result", "output", "receipt", "version__system_prompt", "version__options")
 WHY_CHARACTERS = 120
 TIMELINE_EVENTS = 200
+NAMES_FOUND = 50  # agents and people that one search may stand for
 
 
 def status_badge(task: AgentTask) -> SafeString:
@@ -89,8 +90,10 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
         try:
             wanted = Q(pk=uuid.UUID(term)) | Q(session=uuid.UUID(term))
         except ValueError:
-            agents = Agent.objects.filter(name__istartswith=term)
-            wanted = Q(agent__in=agents) | Q(owner__in=User.objects.filter(username__istartswith=term))
+            # Keys first: as one query, the database would sort everything that it finds.
+            agents = Agent.objects.filter(name__istartswith=term).values_list("pk", flat=True)
+            people = User.objects.filter(username__istartswith=term).values_list("pk", flat=True)
+            wanted = Q(agent__in=list(agents[:NAMES_FOUND])) | Q(owner__in=list(people[:NAMES_FOUND]))
         return queryset.filter(wanted), False
 
     def has_run_permission(self, request: HttpRequest, obj: AgentTask | None = None) -> bool:
