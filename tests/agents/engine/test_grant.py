@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+import agents.engine.submit as submit_module
 from agents.engine import operations
 from agents.engine.grant import grant, position
-from agents.engine.submit import cancel
+from agents.engine.submit import cancel, submit
 from agents.engine.writer import apply
 from agents.models import AgentTask, Node, NodeModel
 from tests.agents.engine.factories import MODEL, make_agent, make_node, send_back, submit_task, succeed, take
+from tests.agents.engine.invariants import Snapshot, check
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -145,9 +147,35 @@ def test_two_who_grant_at_the_same_moment_never_exceed_the_slots():
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(grant_in_a_thread, range(4)))
     assert len(running()) == 5
+    check(Snapshot.read())
     assert all(task.fence == 1 and task.event_count == 2 for task in running())
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_batch_of_submissions_fills_each_node_and_no_more(monkeypatch):
+    make_node(slots=2)
+    make_node(slots=1)
+    agent = make_agent()
+    batch = Batch()
+    monkeypatch.setattr(submit_module, "writer", batch)
+    for _ in range(5):
+        submit(agent=agent, owner=agent.owner, input={"message": "hello"})
+    apply(operations.submit, batch.submissions)
+    check(Snapshot.read())
+    statuses = AgentTask.objects.order_by("pk").values_list("status", flat=True)
+    assert list(statuses) == ["running"] * 3 + ["queued"] * 2
+
+
+class Batch:
+    """Stands in for the writer, and gathers."""
+
+    def __init__(self) -> None:
+        self.submissions: list[operations.Submission] = []
+
+    def call(self, _: object, submission: operations.Submission) -> operations.Submitted:
+        self.submissions.append(submission)
+        return operations.Submitted(submission.task.pk, is_replay=False)
+
+
 def test_granting_nothing_is_harmless(fake_clock):
     assert grant(set(), fake_clock.now() + timedelta(days=1)) == []

@@ -281,6 +281,8 @@ class EngineMachine(RuleBasedStateMachine):
         is_held = self._held(run)
         change = operations.SendBack(run.task_id, run.fence, "again", counts=counts, delay_seconds=delay)
         assert apply(operations.send_back, [change]) == [is_held]
+        if is_held and delay:
+            assert AgentTask.objects.get(pk=run.task_id).status == Status.QUEUED, "it did not wait for its time"
 
     @rule(picks=st.lists(few, min_size=1, max_size=4))
     @precondition(lambda self: self.runs)
