@@ -80,9 +80,8 @@ def database(
         config["TEST"] = {"NAME": str(Path(config["NAME"]).parent / "test.sqlite3")}
         return config
     if config["ENGINE"] == "django.db.backends.postgresql":
-        config["ENGINE"] = "django_prometheus.db.backends.postgresql"
+        config["ENGINE"] = "core.postgresql"
         config["CONN_MAX_AGE"] = 0  # the pool keeps the connections
-        config["CONN_HEALTH_CHECKS"] = True
         config.setdefault("OPTIONS", {}).update(
             {
                 "pool": {"min_size": 1, "max_size": pool_max, "timeout": 5, "max_idle": 300},
@@ -90,6 +89,8 @@ def database(
                 "options": (
                     f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
                     f" -c lock_timeout={int(busy_timeout_seconds * 1000)} -c jit=off -c random_page_cost=1.1"
+                    # A process that is stopped in the middle of a transaction keeps nobody else waiting for its locks.
+                    f" -c idle_in_transaction_session_timeout={int(statement_timeout_seconds * 1000)}"
                 ),
             }
         )

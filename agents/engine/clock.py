@@ -1,26 +1,52 @@
 """The one clock that leases, deadlines and retries are measured with: the database's."""
 
+import threading
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db import connection
 from django.utils import timezone
 
+SYNC_SECONDS = 5.0
 
-def database_now() -> datetime:
-    """Read the database's clock; on SQLite that is the machine's own.
 
-    Processes on several hosts then agree on when a lease ended, however wrong their own clocks are.
+class DatabaseClock:
+    """The database's clock, read every few seconds and carried on in between by this machine's steady one.
+
+    Processes on several hosts then agree on when a lease ended, however wrong their own clocks are. Reading it each
+    time would be a trip to the database for every write. On SQLite it is the machine's own.
     """
-    if connection.vendor != "postgresql":
-        return timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        moment: datetime = cursor.fetchone()[0]
-    return moment
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._then = datetime.min.replace(tzinfo=UTC)
+
+    def now(self) -> datetime:
+        if connection.vendor != "postgresql":
+            return timezone.now()
+        with self._lock:
+            then, passed = self._then, _steady_seconds() - self._read_at
+        if passed > SYNC_SECONDS:
+            return self._read()
+        return then + timedelta(seconds=passed)
+
+    def _read(self) -> datetime:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            moment: datetime = cursor.fetchone()[0]
+        with self._lock:
+            self._then, self._read_at = moment, _steady_seconds()
+        return moment
 
 
-_source: Callable[[], datetime] = database_now
+def _steady_seconds() -> float:
+    """Seconds that pass while the machine sleeps too, and that nobody can set back."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+_source: Callable[[], datetime] = DatabaseClock().now
 
 
 def now() -> datetime:

@@ -1,0 +1,31 @@
+"""The engine's clock on a real database."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from agents.engine.clock import DatabaseClock
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db]
+
+
+def test_it_agrees_with_the_database_between_two_readings() -> None:
+    clock = DatabaseClock()
+    first = clock.now()
+    time.sleep(0.05)
+    second = clock.now()
+    assert timedelta(seconds=0.05) <= second - first < timedelta(seconds=5)
+    # The database runs on this machine.
+    assert abs(second - timezone.now()) < timedelta(seconds=1)
+
+
+def test_it_seldom_asks_the_database() -> None:
+    clock = DatabaseClock()
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(100):
+            clock.now()
+    assert len(queries) == (connection.vendor == "postgresql")
