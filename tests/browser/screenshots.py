@@ -93,13 +93,12 @@ def _converse(page: Page) -> None:
 def _take_documentation(browser: Browser, stack: Stack, state: StorageState) -> None:
     IMAGES.mkdir(exist_ok=True)
     with browser.new_context(
-        base_url=stack.url, storage_state=state, viewport={"width": 1280, "height": 800}, color_scheme="light"
+        base_url=stack.url, storage_state=state, viewport={"width": 1280, "height": 900}, color_scheme="light"
     ) as context:
         page = context.new_page()
         _open(page, "")
         page.screenshot(path=IMAGES / "console.png")
         _converse(page)
-        page.evaluate("window.scrollTo(0, 0)")
         page.screenshot(path=IMAGES / "playground.png")
         page.locator(".c-assistant footer a").last.click()
         page.wait_for_selector(".c-phases")

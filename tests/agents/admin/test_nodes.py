@@ -11,6 +11,8 @@ from core.models import User
 from tests.factories import make_agent, make_node, make_task
 from tests.ollama_server.embedded import OllamaTestServer
 
+pytestmark = pytest.mark.both_databases
+
 ADD = "admin:agents_node_add"
 
 

@@ -15,6 +15,8 @@ from agents.models import AgentTask, Node
 from core.models import User, uuid7
 from tests.factories import make_agent, make_node, make_task
 
+pytestmark = pytest.mark.both_databases
+
 
 def snapshot(client: Client) -> dict[str, Any]:
     cache.clear()

@@ -14,6 +14,8 @@ from agents.models import AgentTask, Node, TaskEvent
 from core.models import User, uuid7
 from tests.factories import make_agent, make_builtin_node, make_task, make_user
 
+pytestmark = pytest.mark.both_databases
+
 LIST = "admin:agents_agenttask_changelist"
 
 
