@@ -29,7 +29,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 def _works(connection: Any) -> bool:
     last_used_at = getattr(connection, "last_used_at", None)
-    if last_used_at is None or time.monotonic() - last_used_at < PAUSE_SECONDS:
+    if last_used_at is not None and time.monotonic() - last_used_at < PAUSE_SECONDS:
         return True
     try:
         ConnectionPool.check_connection(connection)

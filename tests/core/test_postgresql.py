@@ -44,7 +44,10 @@ def test_connections_that_died_in_the_pool_are_replaced(monkeypatch: pytest.Monk
 
 
 def test_a_connection_that_was_used_a_moment_ago_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = []
+    for _ in range(5):  # each that the pool holds
+        _backend_id()
+        connection.close()
+    checked: list[object] = []
     monkeypatch.setattr(base.ConnectionPool, "check_connection", checked.append)
     for _ in range(5):
         _backend_id()
