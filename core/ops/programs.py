@@ -67,7 +67,7 @@ def _worker() -> list[str]:
     routed = {str(route["queue"]) for route in settings.CELERY_TASK_ROUTES.values()}
     queues = sorted({settings.CELERY_TASK_DEFAULT_QUEUE, *routed})
     return [
-        *(_script("celery"), "--quiet", "--app", "sutazai", "worker", "--pool", "threads"),
+        *(_script("celery"), "--quiet", "--skip-checks", "--app", "sutazai", "worker", "--pool", "threads"),
         *("--concurrency", str(settings.RUNNER_THREADS), "--prefetch-multiplier", "1", "--queues", ",".join(queues)),
         # Workers need not know each other: the rows say who runs what.
         *("--without-gossip", "--without-mingle", "--loglevel", "WARNING"),
@@ -75,7 +75,7 @@ def _worker() -> list[str]:
 
 
 def _beat() -> list[str]:
-    return [_script("celery"), "--quiet", "--app", "sutazai", "beat", "--loglevel", "WARNING"]
+    return [_script("celery"), "--quiet", "--skip-checks", "--app", "sutazai", "beat", "--loglevel", "WARNING"]
 
 
 def _script(name: str) -> str:

@@ -16,7 +16,7 @@ from core.ops.joint_log import JointLog, LineSplitter
 
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30
-HEALTHY_SECONDS = 60  # who lived this long starts again at once
+HEALTHY_SECONDS = 10  # who lived this long starts again at once: it was no fault of its start
 STOP_TIMEOUT_SECONDS = 10
 # `make` passes a SIGTERM on that may have reached the whole group already: only a later Ctrl-C is a second one.
 SECOND_SIGNAL_SECONDS = 0.5
