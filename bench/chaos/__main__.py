@@ -41,7 +41,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description="Kill everything in turn.")
     parser.add_argument("--backend", choices=BACKENDS, default="both")
-    parser.add_argument("--tasks", type=int, help="tasks for each fault (default: 500, in the short form 40)")
+    parser.add_argument("--tasks", type=int, help="tasks for each fault (default: 500, in the short form 30)")
     parser.add_argument("--seed", type=int, help="for everything that is drawn by lot; printed when not given")
     parser.add_argument("--short", action="store_true", help="a few tasks, short leases, one kill of each")
     parser.add_argument("--fault", action="append", default=[], choices=[fault.name for fault in FAULTS])

@@ -34,14 +34,14 @@ FULL = Scale(
 )
 # A few dozen tasks and short leases, for `make test`. How fast a busy machine starts a process is not its concern.
 SHORT = Scale(
-    tasks=40,
+    tasks=30,
     kills=1,
     kill_interval_seconds=1,
     broker_down_seconds=3,
     lease_seconds=3,
-    reaper_seconds=1,
+    reaper_seconds=0.5,
     gap_seconds=1,
-    long_answer_seconds=4,
+    long_answer_seconds=3,
     drain_seconds=90,
     rerun_limit_seconds=90,
 )
@@ -58,7 +58,7 @@ def settings_of(scale: Scale) -> dict[str, str]:
 
 @contextmanager
 def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
-    """Start what a group of this name keeps its data in: "embedded", "rabbitmq" or "redis" (all on PostgreSQL)."""
+    """Start what a group needs: "embedded" nothing, "rabbitmq" and "redis" PostgreSQL, Redis and a broker of that name."""
     if name == "embedded":
         yield EMBEDDED, None
         return
@@ -71,12 +71,8 @@ def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
 
 
 def faults_for(backend: str, wanted: Sequence[str]) -> list[Fault]:
-    """The faults that a backend is put to; "redis" is there for the one that empties a broker of its kind."""
-    if backend == "redis":
-        fitting = [fault for fault in FAULTS if fault.needs == "redis"]
-    else:
-        fitting = [fault for fault in FAULTS if fault.needs in {"", backend}]
-    return [fault for fault in fitting if not wanted or fault.name in wanted]
+    """The faults that a backend is put to, of those wanted (none named: all)."""
+    return [fault for fault in FAULTS if backend in fault.backends and (not wanted or fault.name in wanted)]
 
 
 @dataclass(frozen=True)

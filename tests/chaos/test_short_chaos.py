@@ -1,0 +1,38 @@
+"""A short form of `make chaos`: real groups, real kills, and every promise checked."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench.chaos.run import SHORT, faults_for, run_backend
+
+pytestmark = pytest.mark.chaos
+
+SEED = 20
+# Under these faults some tasks must run more than once; if none did, the fault missed.
+WITH_RERUNS = ("kill", "cut", "eof", "stop")
+
+
+@pytest.mark.parametrize(
+    ("backend", "names"),
+    [
+        ("embedded", ("kill", "messages", "cut", "stop")),
+        pytest.param(
+            "rabbitmq",
+            ("kill", "flush", "broker", "eof"),
+            marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.rabbitmq],
+        ),
+    ],
+)
+def test_whatever_dies_every_accepted_task_ends_once_and_whole(
+    backend: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    faults = faults_for(backend, names)
+    assert len(faults) == len(names)
+    _, verdicts = asyncio.run(run_backend(backend, faults, SHORT, seed=SEED, folder=tmp_path))
+    broken = {verdict.fault: (verdict.broken(SHORT.rerun_limit_seconds), verdict.examples) for verdict in verdicts}
+    assert not any(counts for counts, _ in broken.values()), broken
+    for fault, verdict in zip(faults, verdicts, strict=True):
+        assert verdict.accepted == SHORT.tasks
+        assert (verdict.executions > verdict.accepted) >= (fault.name in WITH_RERUNS), verdict
