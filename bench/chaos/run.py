@@ -58,7 +58,7 @@ def settings_of(scale: Scale) -> dict[str, str]:
 
 @contextmanager
 def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
-    """Start what a group needs: "embedded" nothing, "rabbitmq" and "redis" PostgreSQL, Redis and a broker of that name."""
+    """Start what a group needs: "embedded" nothing, the others PostgreSQL, Redis and the broker of their name."""
     if name == "embedded":
         yield EMBEDDED, None
         return
