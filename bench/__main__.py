@@ -33,7 +33,7 @@ class Scale:
     idle_seconds: float
 
 
-FULL = Scale(rounds=5, tasks=1000, chats=60, stream_tokens=400, idle_seconds=60)
+FULL = Scale(rounds=5, tasks=500, chats=40, stream_tokens=400, idle_seconds=40)
 QUICK = Scale(rounds=2, tasks=200, chats=15, stream_tokens=60, idle_seconds=5)
 
 
