@@ -12,6 +12,7 @@ from core.ops.processes import die_with_parent
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()  # the group has run them, and the task waits
     help = "Run one granted task in a process of its own (used by the worker for tasks under which runners died)."
 
     def add_arguments(self, parser: CommandParser) -> None:
