@@ -5,7 +5,7 @@ import asyncio
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from bench import figures, report, tasks
@@ -19,6 +19,7 @@ STREAMS = 500
 # Streams fill a thread of the worker and a slot of the node each, for as long as they last.
 STREAM_SLOTS = 512
 PACE_MS = 50
+BackendsMaker = Callable[[], AbstractContextManager[Backends]]
 OLLAMA = ("--parallel", "600", "--max-queue", "10000")
 
 
@@ -33,7 +34,7 @@ class Scale:
     idle_seconds: float
 
 
-FULL = Scale(rounds=5, tasks=500, chats=40, stream_tokens=400, idle_seconds=40)
+FULL = Scale(rounds=3, tasks=400, chats=40, stream_tokens=300, idle_seconds=30)
 QUICK = Scale(rounds=2, tasks=200, chats=15, stream_tokens=60, idle_seconds=5)
 
 
@@ -54,10 +55,9 @@ def main() -> int:
     surroundings = report.surroundings("make bench" if not arguments.quick else "python -m bench --quick")
     measured = []
     if arguments.backend != "embedded":
-        with full_backends() as backends:
-            measured.append(asyncio.run(measure(backends, scale)))
+        measured.append(measure(full_backends, scale))
     if arguments.backend != "full":
-        measured.append(asyncio.run(measure(EMBEDDED, scale)))
+        measured.append(measure(embedded_backends, scale))
     text = "\n\n".join([surroundings, settings_table(scale), figures_table(measured), details_table(measured)])
     print(f"\n{text}")
     if scale is FULL and len(measured) == 2:
@@ -81,8 +81,26 @@ def full_backends() -> Iterator[Backends]:
         yield Backends("PostgreSQL + Redis", environment)
 
 
-async def measure(backends: Backends, scale: Scale) -> Measured:
-    say(f"--- {backends.name}")
+@contextmanager
+def embedded_backends() -> Iterator[Backends]:
+    """Nothing but files."""
+    yield EMBEDDED
+
+
+def measure(make_backends: BackendsMaker, scale: Scale) -> Measured:
+    """Measure one kind of group; each group begins with empty databases."""
+    with make_backends() as backends:
+        say(f"--- {backends.name}")
+        name, (throughput, first_token, idle) = backends.name, asyncio.run(measure_speed(backends, scale))
+    with make_backends() as backends:
+        followers = asyncio.run(measure_followers(backends, scale))
+    return Measured(name, throughput, first_token, idle, followers)
+
+
+Speed = tuple[list[figures.Throughput], list[figures.FirstToken], figures.Idle]
+
+
+async def measure_speed(backends: Backends, scale: Scale) -> Speed:
     with OllamaTestProcess(*OLLAMA) as ollama, running_group(backends, ollama, slots=SLOTS) as group:
         await warm_up(group)
         throughput, first_token = [], []
@@ -94,9 +112,7 @@ async def measure(backends: Backends, scale: Scale) -> Measured:
                 f"first token {first_token[-1].ours:.1f} ms (directly {first_token[-1].direct:.1f} ms)"
             )
         say(f"looking at the idle group for {scale.idle_seconds:g} s")
-        idle = await figures.idle(group, scale.idle_seconds)
-    followers = await measure_followers(backends, scale)
-    return Measured(backends.name, throughput, first_token, idle, followers)
+        return throughput, first_token, await figures.idle(group, scale.idle_seconds)
 
 
 async def measure_followers(backends: Backends, scale: Scale) -> figures.Followers:
