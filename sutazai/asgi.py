@@ -12,7 +12,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sutazai.settings")
 
@@ -41,7 +41,10 @@ FOLLOW = streams.FOLLOW_HEADER.lower().encode()
 AWAIT = streams.AWAIT_HEADER.lower().encode()
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
-_django = WSGIMiddleware(django_application, workers=settings.WEB_THREADS)
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Both sides describe the same messages, a2wsgi by its own classes and Django by others.
+_django = cast("Application", WSGIMiddleware(cast("Any", django_application), workers=settings.WEB_THREADS))
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +153,8 @@ class _Answer:
 
     @property
     def request_id(self) -> str:
-        return dict(self.start["headers"]).get(b"x-request-id", b"").decode()
+        request_id: bytes = dict(self.start["headers"]).get(b"x-request-id", b"")
+        return request_id.decode()
 
 
 async def _stream(answer: _Answer, send: Send) -> None:

@@ -20,4 +20,4 @@ def forget_the_dead(folder: Path) -> None:
     pids = {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*_*.db")}
     for pid in pids:
         if not Path(f"/proc/{pid}").exists():
-            multiprocess.mark_process_dead(pid, os.fspath(folder))
+            multiprocess.mark_process_dead(pid, os.fspath(folder))  # type: ignore[no-untyped-call]
