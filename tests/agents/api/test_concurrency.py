@@ -9,7 +9,7 @@ from agents.models import Agent, AgentTask, ChatSession
 from tests.api import ApiClient
 from tests.factories import make_agent, make_builtin_node, make_operator
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.both_databases]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
 
 THREADS = 6
 
