@@ -11,6 +11,8 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
+from agents.engine import remembered
+from core.access import api_keys
 from tests.services import SERVICE_VARIABLES
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -35,6 +37,13 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """Begin with the rows of the test alone, whatever the process has learnt from those of the last one."""
+    api_keys.forget()
+    remembered.forget()
 
 
 def _service_url(marker: str) -> str:

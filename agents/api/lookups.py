@@ -1,10 +1,10 @@
 """What a request's body names, found among what its sender may use. What is not theirs does not exist (404)."""
 
 import uuid
-from functools import lru_cache
 
 from django.db.models import Q, QuerySet
 
+from agents.engine import remembered
 from agents.kinds.chat import Chat
 from agents.models import Agent, AgentVersion, ChatSession
 from core.access import ownership
@@ -105,13 +105,7 @@ def _one(agents: QuerySet[Agent]) -> Agent | None:
 
 def _attach_live_version(agent: Agent) -> None:
     if agent.live_version_id is not None:
-        agent.live_version = _version(agent.live_version_id)
-
-
-@lru_cache(maxsize=64)
-def _version(version_id: uuid.UUID) -> AgentVersion:
-    """Remember versions: they never change, and every message needs one."""
-    return AgentVersion.objects.get(pk=version_id)
+        agent.live_version = remembered.version(agent.live_version_id)
 
 
 def _uuid(text: str) -> uuid.UUID | None:

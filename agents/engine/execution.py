@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import clock, isolation, node_health, operations
+from agents.engine import clock, isolation, node_health, operations, remembered, statements
 from agents.engine.chosen_model import ChosenModel
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
@@ -62,12 +62,13 @@ def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
 
 def _prepare(current: Run) -> "Attempt | None":
     """Read what the run needs; None when its task was deleted or taken over since."""
-    rows = AgentTask.objects.running().select_related("version", "node_model__node")
-    task = rows.filter(pk=current.ticket.task_id, fence=current.ticket.fence).first()
-    if task is None or task.node_model is None:
+    task = statements.running_task(current.ticket.task_id, current.ticket.fence)
+    if task is None or task.node_model_id is None:
         return None
+    task.version = remembered.version(task.version_id)
+    place = remembered.place(task.node_model_id)
     seconds_left = (task.deadline_at - clock.now()).total_seconds()
-    model = ChosenModel(task.node_model, task.version.options, current.interrupt, time.monotonic() + seconds_left)
+    model = ChosenModel(place, task.version.options, current.interrupt, time.monotonic() + seconds_left)
     return Attempt(current, task, model, TextStream(current.ticket))
 
 

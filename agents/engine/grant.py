@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Count, Q
+from django.db.models import Q
 
-from agents.engine import routing, transitions
-from agents.models import AgentTask, NodeModel
+from agents.engine import routing, statements, transitions
+from agents.engine.statements import Place
+from agents.models import AgentTask
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,27 @@ class Slots:
     """The places that serve some models, locked: whoever holds them alone counts and fills their slots."""
 
     def __init__(self, models: Collection[str]) -> None:
-        self._places: dict[str, list[NodeModel]] = defaultdict(list)
-        rows = NodeModel.objects.serving(models).select_related("node").order_by("pk")
-        for place in rows.select_for_update(of=("self",), no_key=True):
-            self._places[place.name].append(place)
-        ids = [place.pk for places in self._places.values() for place in places]
-        counted = AgentTask.objects.running().filter(node_model__in=ids).order_by().values_list("node_model")
-        self._running: dict[int, int] = dict(counted.annotate(Count("pk"))) if ids else {}
+        self._places: dict[str, list[Place]] = defaultdict(list)
+        places = statements.lock_places(models)
+        for place in places:
+            self._places[place.model].append(place)
+        # How many tasks hold a slot of each place, kept up to date, and how many waited for each model.
+        self._running, self.waiting = statements.load(models, [place.id for place in places])
 
     @property
-    def models(self) -> list[str]:
-        return sorted(self._places)
+    def wanted(self) -> list[str]:
+        """The models that tasks wait for and that have a free slot."""
+        return sorted(model for model in self.waiting if self.free(model))
 
     def free(self, model: str) -> int:
         places = self._places.get(model, [])
-        return sum(max(0, place.node.slots - self._running.get(place.pk, 0)) for place in places)
+        return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in places)
 
-    def occupy(self, model: str) -> NodeModel | None:
+    def occupy(self, model: str) -> Place | None:
         """Take the best free slot of a model; None where there is none."""
         place = routing.choose(self._places.get(model, []), self._running)
         if place is not None:
-            self._running[place.pk] = self._running.get(place.pk, 0) + 1
+            self._running[place.id] = self._running.get(place.id, 0) + 1
         return place
 
 
@@ -72,7 +73,7 @@ def grant(models: Collection[str], now: datetime, takers: Takers | None = None) 
 def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Ticket]:
     """Grant as `grant` does, at places that are locked already."""
     tickets: list[Ticket] = []
-    for model in slots.models:
+    for model in slots.wanted:
         for place, tasks in _assign(model, slots, now).items():
             direct = tasks[: takers.count] if takers else []
             if direct and takers:
@@ -84,16 +85,13 @@ def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Tick
     return tickets
 
 
-def _assign(model: str, slots: Slots, now: datetime) -> dict[NodeModel, list[AgentTask]]:
+def _assign(model: str, slots: Slots, now: datetime) -> dict[Place, list[AgentTask]]:
     """Match the longest waiting tasks of a model with its free slots."""
-    free = slots.free(model)
-    assigned: dict[NodeModel, list[AgentTask]] = defaultdict(list)
-    if not free:
-        return assigned
+    assigned: dict[Place, list[AgentTask]] = defaultdict(list)
     due = Q(run_after=None) | Q(run_after__lte=now)
     waiting = AgentTask.objects.queued().filter(due, model=model, deadline_at__gt=now).order_by("pk")
     rows = waiting.only("pk", "status", "fence", "event_count", "interruptions")
-    for task in rows.select_for_update(skip_locked=True, no_key=True)[:free]:
+    for task in rows.select_for_update(skip_locked=True, no_key=True)[: slots.free(model)]:
         place = slots.occupy(model)
         assert place is not None, "fewer slots than were free"
         assigned[place].append(task)

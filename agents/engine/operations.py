@@ -6,16 +6,16 @@ before what only locks the places of models (see `grant`), so that two processes
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import Count, Q
+from django.db import transaction
+from django.db.models import Q
 
-from agents.engine import hints, transitions
+from agents.engine import statements, transitions
 from agents.engine.errors import QueueFull
 from agents.engine.events import encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
@@ -27,7 +27,8 @@ from core.models import uuid7
 
 Status = AgentTask.Status
 
-# Code and detail of a task that ran out of time, whoever noticed it.
+# Codes and details of tasks that end from outside their runs.
+CANCELLED = ("cancelled", "The task was cancelled.")
 DEADLINE_PASSED = ("deadline-passed", "The task was not finished before its deadline.")
 
 
@@ -55,10 +56,8 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
 
     A task that finds nobody waiting and a slot free is granted at birth, which saves writing it twice.
     """
-    models = {submission.task.model for submission in submissions}
-    slots = Slots(models)
-    waiting = _waiting(models)
-    has_waiting = set(waiting)
+    slots = Slots({submission.task.model for submission in submissions})
+    waiting = dict(slots.waiting)
     answers: list[Submitted | Exception] = []
     accepted: list[Submission] = []
     news: list[TaskEvent] = []
@@ -80,14 +79,8 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
         else:
             news.append(transitions.start_unsaved(task, place, now))
     _insert(accepted, news, now)
-    if any(slots.free(model) for model in has_waiting):
-        fill(slots, now)
+    fill(slots, now)
     return answers
-
-
-def _waiting(models: Collection[str]) -> dict[str, int]:
-    counted = AgentTask.objects.queued().filter(model__in=models).order_by().values_list("model")
-    return dict(counted.annotate(Count("pk")))
 
 
 def _admit(submission: Submission, waiting: dict[str, int], now: datetime) -> Submitted:
@@ -120,10 +113,10 @@ def _insert(submissions: Sequence[Submission], news: Sequence[TaskEvent], now: d
     messages = [submission.message for submission in submissions if submission.message]
     for message in messages:
         message.created_at = now
-    ChatSession.objects.bulk_create(new_sessions)
-    AgentTask.objects.bulk_create([submission.task for submission in submissions])
-    ChatMessage.objects.bulk_create(messages)
-    TaskEvent.objects.bulk_create(news)
+    statements.insert(new_sessions)
+    statements.insert([submission.task for submission in submissions])
+    statements.insert(messages)
+    statements.insert(news)
     known = {message.session_id for message in messages} - {session.pk for session in new_sessions}
     if known:
         ChatSession.objects.filter(pk__in=known).update(last_active_at=now)
@@ -140,20 +133,15 @@ class Take:
 
 def take(changes: Sequence[Take], now: datetime) -> list[Ticket | None]:
     """Give granted tasks to the runners that ask for them; None where there is nothing to take."""
-    tasks = transitions.lock({change.task_id for change in changes})
-    taken: dict[str, list[AgentTask]] = defaultdict(list)
-    answers: list[Ticket | None] = []
+    wanted: dict[str, set[uuid.UUID]] = defaultdict(set)
     for change in changes:
-        task = tasks.get(change.task_id)
-        if task is None or task.status != Status.RUNNING or task.runner:
-            answers.append(None)
-            continue
-        task.runner = change.runner
-        taken[change.runner].append(task)
-        answers.append(Ticket(task.pk, task.fence, task.interruptions))
-    for runner, theirs in taken.items():
-        transitions.take(theirs, runner, now)
-    return answers
+        wanted[change.runner].add(change.task_id)
+    tickets: dict[tuple[uuid.UUID, str], Ticket] = {}
+    for runner, task_ids in wanted.items():
+        for row in statements.take(task_ids, runner=runner, now=now, lease_until=transitions.lease_end(now)):
+            tickets[row[0], runner] = Ticket(*row)
+    # Of two who ask for one task, the first gets it.
+    return [tickets.pop((change.task_id, change.runner), None) for change in changes]
 
 
 @dataclass
@@ -181,34 +169,15 @@ def append(changes: Sequence[Append], now: datetime) -> list[bool]:
     for change in changes:
         if change.text:
             texts[change.task_id, change.fence] += change.text
-    numbers = _next_numbers(list(texts), now) if texts else {}
+    numbers = statements.next_numbers(texts, now) if texts else {}
     news = [
         TaskEvent(task_id=key[0], number=numbers[key], type="delta", data=encode({"text": text}), created_at=now)
         for key, text in texts.items()
         if key in numbers
     ]
     if news:
-        TaskEvent.objects.bulk_create(news)
-        ids = [item.task_id for item in news]
-        transaction.on_commit(lambda: hints.changed(ids), robust=True)
+        transitions.record(news)
     return [not change.text or (change.task_id, change.fence) in numbers for change in changes]
-
-
-def _next_numbers(runs: Sequence[tuple[uuid.UUID, int]], now: datetime) -> dict[tuple[uuid.UUID, int], int]:
-    """Raise the event counters of the tasks that these runs still own: (task, fence) -> the number drawn."""
-    key = AgentTask._meta.pk
-    moment = AgentTask._meta.get_field("created_at").get_db_prep_value(now, connection)
-    values = [part for task_id, fence in sorted(runs) for part in (key.get_db_prep_value(task_id, connection), fence)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH run (task_id, run_fence) AS (VALUES {rows}) "  # noqa: S608 - placeholders only
-            "UPDATE agents_agenttask SET event_count = event_count + 1, "
-            "first_output_at = COALESCE(first_output_at, %s) FROM run "
-            "WHERE id = run.task_id AND fence = run.run_fence AND status = 'running' "
-            "RETURNING id, fence, event_count".format(rows=", ".join(["(%s, %s)"] * len(runs))),
-            [*values, moment],
-        )
-        return {(uuid.UUID(str(row[0])), row[1]): row[2] for row in cursor.fetchall()}
 
 
 @dataclass(frozen=True)
@@ -240,24 +209,23 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     A run ends once: of two ends of one run, the first counts.
     """
     first = {(change.task_id, change.fence): change for change in reversed(changes)}
-    tasks = transitions.lock({change.task_id for change in changes})
+    tasks = statements.lock_tasks({change.task_id for change in changes})
     owned = [
         first[change.task_id, change.fence] is change and transitions.is_held(tasks.get(change.task_id), change.fence)
         for change in changes
     ]
-    for change, is_owner in zip(changes, owned, strict=True):
-        if is_owner:
-            _end(tasks[change.task_id], change, now)
-    _write_answers([change for change, is_owner in zip(changes, owned, strict=True) if is_owner], tasks, now)
-    tickets = _grant_after(changes, owned, tasks, now)
+    ended = [change for change, is_owner in zip(changes, owned, strict=True) if is_owner]
+    transitions.record([news for change in ended for news in _end(tasks[change.task_id], change, now)])
+    _write_answers(ended, tasks, now)
+    tickets = _grant_after(ended, tasks, now)
     return [
         Finished(is_owner, tickets.pop() if is_owner and change.next_for and tickets else None)
         for change, is_owner in zip(changes, owned, strict=True)
     ]
 
 
-def _end(task: AgentTask, change: Finish, now: datetime) -> None:
-    transitions.end(
+def _end(task: AgentTask, change: Finish, now: datetime) -> list[TaskEvent]:
+    return transitions.end(
         task,
         now,
         change.status,
@@ -284,14 +252,11 @@ def _write_answers(ended: Sequence[Finish], tasks: dict[uuid.UUID, AgentTask], n
         if change.status == Status.SUCCEEDED and (session_id := tasks[change.task_id].session_id)
     ]
     if answers:
-        ChatMessage.objects.bulk_create(answers)
+        statements.insert(answers)
         ChatSession.objects.filter(pk__in={answer.session_id for answer in answers}).update(last_active_at=now)
 
 
-def _grant_after(
-    changes: Sequence[Finish], owned: Sequence[bool], tasks: dict[uuid.UUID, AgentTask], now: datetime
-) -> list[Ticket]:
-    ended = [change for change, is_owner in zip(changes, owned, strict=True) if is_owner]
+def _grant_after(ended: Sequence[Finish], tasks: dict[uuid.UUID, AgentTask], now: datetime) -> list[Ticket]:
     free = [change.next_for for change in ended if change.next_for]
     takers = Takers(runner=free[0], count=len(free)) if free else None
     return grant({tasks[change.task_id].model for change in ended}, now, takers)
@@ -310,15 +275,16 @@ class SendBack:
 
 def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
     """Put tasks back into the queue; False where the run does not own its task any more."""
-    tasks = transitions.lock({change.task_id for change in changes})
-    answers = []
+    tasks = statements.lock_tasks({change.task_id for change in changes})
+    answers, news = [], []
     for change in changes:
         task = tasks.get(change.task_id)
         is_owner = transitions.is_held(task, change.fence)
         if is_owner and task is not None:
             run_after = now + timedelta(seconds=change.delay_seconds) if change.delay_seconds else None
-            transitions.send_back(task, now, reason=change.reason, run_after=run_after, counts=change.counts)
+            news += transitions.send_back(task, now, reason=change.reason, run_after=run_after, counts=change.counts)
         answers.append(is_owner)
+    transitions.record(news)
     grant({task.model for task in tasks.values()}, now)
     return answers
 
@@ -356,15 +322,17 @@ def _held(runs: Sequence[Renew], *, lock: bool) -> set[tuple[uuid.UUID, int]]:
 
 def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
     """End unfinished tasks at once; False for those that had ended already. Their runners notice within a second."""
-    tasks = transitions.lock(set(task_ids))
-    answers = []
+    tasks = statements.lock_tasks(set(task_ids))
+    answers, news = [], []
     for task_id in task_ids:
         task = tasks.get(task_id)
         if task is None or task.is_finished:
             answers.append(False)
             continue
-        transitions.end(task, now, Status.CANCELLED, error_code="cancelled", error_detail="The task was cancelled.")
+        code, detail = CANCELLED
+        news += transitions.end(task, now, Status.CANCELLED, error_code=code, error_detail=detail)
         answers.append(True)
+    transitions.record(news)
     grant({task.model for task in tasks.values()}, now)
     return answers
 
@@ -389,12 +357,13 @@ def reap(selections: Sequence[Q], now: datetime) -> list[int]:
     counts = []
     for selection in selections:
         ids = set(AgentTask.objects.running().filter(selection).values_list("pk", flat=True))
-        tasks = transitions.lock(ids) if ids else {}
+        tasks = statements.lock_tasks(ids)
         still = set(AgentTask.objects.running().filter(selection, pk__in=tasks).values_list("pk", flat=True))
+        news = []
         for task_id in still:
-            transitions.send_back(
-                tasks[task_id], now, reason="The process that ran the task died.", counts="interruptions"
-            )
+            reason = "The process that ran the task died."
+            news += transitions.send_back(tasks[task_id], now, reason=reason, counts="interruptions")
+        transitions.record(news)
         grant({tasks[task_id].model for task_id in still}, now)
         counts.append(len(still))
     return counts
@@ -405,16 +374,11 @@ def expire(limits: Sequence[int], now: datetime) -> list[int]:
     counts = []
     for limit in limits:
         due = AgentTask.objects.unfinished().filter(deadline_at__lte=now)
-        tasks = transitions.lock(set(due.values_list("pk", flat=True)[:limit]))
+        tasks = statements.lock_tasks(set(due.values_list("pk", flat=True)[:limit]))
         late = [task for task in tasks.values() if not task.is_finished]
-        for task in late:
-            transitions.end(
-                task,
-                now,
-                Status.EXPIRED,
-                error_code=DEADLINE_PASSED[0],
-                error_detail=DEADLINE_PASSED[1],
-            )
+        code, detail = DEADLINE_PASSED
+        ends = [transitions.end(task, now, Status.EXPIRED, error_code=code, error_detail=detail) for task in late]
+        transitions.record([news for end in ends for news in end])
         grant({task.model for task in late}, now)
         counts.append(len(late))
     return counts

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 
+from agents.engine import statements
 from agents.engine.errors import ModelNotAvailable
-from agents.models import AgentVersion, Node, NodeModel
+from agents.engine.statements import KnownModel, Place
+from agents.models import AgentVersion
 from agents.models.node import BUILTIN_MODEL, canonical_model_name
 
 
@@ -16,14 +18,10 @@ def resolve_model(version: AgentVersion) -> str:
     that has it is down, or none has it, the built-in model takes its place if the version allows that.
     Raises ModelNotAvailable.
     """
-    places = list(
-        NodeModel.objects.filter(is_available=True)
-        .select_related("node")
-        .order_by("-is_loaded", "-node__status", "name")
-    )
-    named = version.model or _any_model(places)
-    having = [place for place in places if place.name == named]
-    if any(place.node.status != Node.Status.DOWN for place in having):
+    models = statements.known_models()
+    named = version.model or _any_model(models)
+    having = [model for model in models if model.name == named]
+    if any(not model.is_down for model in having):
         return named
     if version.allows_builtin_fallback or not version.model:
         return BUILTIN_MODEL
@@ -32,30 +30,26 @@ def resolve_model(version: AgentVersion) -> str:
     raise ModelNotAvailable(version.model)
 
 
-def _any_model(places: Sequence[NodeModel]) -> str:
+def _any_model(models: Sequence[KnownModel]) -> str:
     """The default model where a living node has it, else any that can answer, else the built-in one."""
-    living = [
-        place.name
-        for place in places
-        if place.can_complete and not place.node.is_builtin and place.node.status != Node.Status.DOWN
-    ]
+    living = [model.name for model in models if model.can_complete and not model.is_builtin and not model.is_down]
     default = canonical_model_name(settings.DEFAULT_MODEL)
     return default if default in living else next(iter(living), BUILTIN_MODEL)
 
 
-def choose(places: Sequence[NodeModel], running: Mapping[int, int]) -> NodeModel | None:
+def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
     """Pick the place for one more task: alive, model loaded, least busy; None where every slot is taken.
 
     running: how many tasks each place (by key) works on.
     """
-    free = [place for place in places if running.get(place.pk, 0) < place.node.slots]
+    free = [place for place in places if running.get(place.id, 0) < place.slots]
     return min(
         free,
         key=lambda place: (
-            place.node.status == Node.Status.DOWN,
+            place.is_down,
             not place.is_loaded,
-            running.get(place.pk, 0) / place.node.slots,
-            place.node.name,
+            running.get(place.id, 0) / place.slots,
+            place.node,
         ),
         default=None,
     )

@@ -4,8 +4,7 @@ A change is an update that names the state and the fence it starts from, and it 
 `announced_at` is emptied by a grant and filled by the announcement, so that a crash between the two loses no wake-up.
 """
 
-import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,25 +12,17 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from agents.engine import hints
+from agents.engine import hints, statements
 from agents.engine.events import event
 from agents.engine.receipt import receipt
-from agents.models import AgentTask, NodeModel, TaskEvent
+from agents.engine.statements import Place
+from agents.models import AgentTask, TaskEvent
 
 Status = AgentTask.Status
-
-# Long texts stay where they are: moving a task needs none of them.
-_HEAVY_FIELDS = ("input", "result", "output", "receipt")
 
 
 def lease_end(now: datetime) -> datetime:
     return now + timedelta(seconds=settings.LEASE_SECONDS)
-
-
-def lock(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:
-    """Lock tasks against every other writer, in one order everywhere so that two never wait for each other."""
-    rows = AgentTask.objects.select_for_update(no_key=True).filter(pk__in=task_ids).defer(*_HEAVY_FIELDS)
-    return {task.pk: task for task in rows.order_by("pk")}
 
 
 def is_held(task: AgentTask | None, fence: int) -> bool:
@@ -39,7 +30,7 @@ def is_held(task: AgentTask | None, fence: int) -> bool:
     return task is not None and task.status == Status.RUNNING and task.fence == fence
 
 
-def start(tasks: Sequence[AgentTask], place: NodeModel, now: datetime, *, runner: str = "") -> None:
+def start(tasks: Sequence[AgentTask], place: Place, now: datetime, *, runner: str = "") -> None:
     """QUEUED -> RUNNING: give tasks a slot at a place, under a new fence.
 
     runner: the process that runs them at once; empty: the first runner that asks takes them.
@@ -49,7 +40,7 @@ def start(tasks: Sequence[AgentTask], place: NodeModel, now: datetime, *, runner
         fence=F("fence") + 1,
         event_count=F("event_count") + 1,
         node_id=place.node_id,
-        node_model_id=place.pk,
+        node_model_id=place.id,
         runner=runner,
         lease_until=lease_end(now),
         granted_at=now,
@@ -60,30 +51,23 @@ def start(tasks: Sequence[AgentTask], place: NodeModel, now: datetime, *, runner
     )
     for task in tasks:
         task.status, task.fence = Status.RUNNING, task.fence + 1
-    _record([_start_event(task, place, now) for task in tasks])
+    record([_start_event(task, place, now) for task in tasks])
     if not runner:
         _after_commit(hints.granted, tasks)
 
 
-def start_unsaved(task: AgentTask, place: NodeModel, now: datetime) -> TaskEvent:
+def start_unsaved(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
     """Have a task begin its life RUNNING, as `start` would leave it; the caller saves it and this event."""
     task.status, task.fence = Status.RUNNING, 1
-    task.node_id, task.node_model_id = place.node_id, place.pk
+    task.node_id, task.node_model_id = place.node_id, place.id
     task.lease_until, task.granted_at = lease_end(now), now
     _after_commit(hints.granted, [task])
     return _start_event(task, place, now)
 
 
-def _start_event(task: AgentTask, place: NodeModel, now: datetime) -> TaskEvent:
-    data = {"status": Status.RUNNING, "node": place.node.name, "model": place.name}
+def _start_event(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
+    data = {"status": Status.RUNNING, "node": place.node, "model": place.model}
     return event(task, TaskEvent.Type.STATE, data, now)
-
-
-def take(tasks: Sequence[AgentTask], runner: str, now: datetime) -> None:
-    """A runner takes granted tasks: from here on its process answers for them."""
-    AgentTask.objects.filter(pk__in=[task.pk for task in tasks], status=Status.RUNNING, runner="").update(
-        runner=runner, started_at=now, lease_until=lease_end(now)
-    )
 
 
 def send_back(
@@ -93,13 +77,13 @@ def send_back(
     reason: str,
     run_after: datetime | None = None,
     counts: str | None = None,
-) -> None:
-    """RUNNING -> QUEUED: the task starts over; the text so far is void.
+) -> list[TaskEvent]:
+    """RUNNING -> QUEUED: the task starts over; the text so far is void. Returns the events to record.
 
     counts: the counter to raise, "attempts" after an error, "interruptions" after the death of a runner, or None.
     """
-    changes: dict[str, Any] = {counts: F(counts) + 1} if counts else {}
-    _move(
+    changes: dict[str, Any] = {counts: getattr(task, counts) + 1} if counts else {}
+    return _move(
         task,
         now,
         Status.QUEUED,
@@ -110,7 +94,7 @@ def send_back(
         granted_at=None,
         started_at=None,
         first_output_at=None,
-        node_model=None,
+        node_model_id=None,
         **changes,
     )
 
@@ -125,8 +109,8 @@ def end(
     tail: str = "",
     run: Mapping[str, Any] | None = None,
     **fields: Any,
-) -> None:
-    """Finish a task. A finished task never moves again.
+) -> list[TaskEvent]:
+    """Finish a task. A finished task never moves again. Returns the events to record.
 
     tail: the last piece of the run's text. run: what that run knows, for the receipt. fields: more columns to write,
     such as the result.
@@ -147,7 +131,7 @@ def end(
         news.append((TaskEvent.Type.DONE, done))
     else:
         news.append((TaskEvent.Type.ERROR, {"status": status, "code": error_code, "detail": error_detail}))
-    _move(
+    return _move(
         task,
         now,
         status,
@@ -168,21 +152,19 @@ def _move(
     status: "AgentTask.Status",
     news: Sequence[tuple[TaskEvent.Type, dict[str, Any]]],
     **fields: Any,
-) -> None:
+) -> list[TaskEvent]:
     events = [event(task, type_, data, now) for type_, data in news]
-    moved = AgentTask.objects.filter(pk=task.pk, status=task.status, fence=task.fence).update(
-        status=status, event_count=task.event_count, **fields
-    )
-    if not moved:
+    if not statements.update(task, {"status": status, "event_count": task.event_count, **fields}):
         raise AssertionError(f"Task {task.pk} moved under its lock.")
     task.status = status
-    _record(events)
     transaction.on_commit(lambda: hints.moved(task, fields), robust=True)
+    return events
 
 
-def _record(news: Iterable[TaskEvent]) -> None:
-    written = TaskEvent.objects.bulk_create(news)
-    ids = [item.task_id for item in written]
+def record(news: Sequence[TaskEvent]) -> None:
+    """Write events down, and tell followers once they are committed."""
+    statements.insert(news)
+    ids = [item.task_id for item in news]
     transaction.on_commit(lambda: hints.changed(ids), robust=True)
 
 

@@ -126,8 +126,3 @@ class NodeModel(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} on {self.node.name}"
-
-    @property
-    def can_complete(self) -> bool:
-        """False for models that only embed. Servers before capabilities were listed name none."""
-        return not self.capabilities or "completion" in self.capabilities

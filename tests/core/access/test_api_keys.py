@@ -1,3 +1,4 @@
+import time
 from datetime import timedelta
 
 import pytest
@@ -56,6 +57,37 @@ def test_a_revoked_key_stands_for_nobody():
     assert api_keys.verify(text) is None
 
 
+def test_a_key_that_is_revoked_while_it_is_remembered_stands_for_nobody():
+    key, text = api_keys.issue(make_user())
+    assert api_keys.verify(text) == key
+    key.revoked_at = timezone.now()
+    key.save()
+    assert api_keys.verify(text) is None
+
+
+def test_a_user_who_becomes_inactive_while_the_key_is_remembered_loses_it():
+    user = make_user()
+    key, text = api_keys.issue(user)
+    assert api_keys.verify(text) == key
+    user.is_active = False
+    user.save()
+    assert api_keys.verify(text) is None
+
+
+def test_what_another_process_revokes_is_forgotten_soon():
+    key, text = api_keys.issue(make_user())
+    assert api_keys.verify(text) == key
+    ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())  # no signal tells of it
+    api_keys.remembered.expire(time.monotonic() + api_keys.REMEMBER_SECONDS)
+    assert api_keys.verify(text) is None
+
+
+def test_wrong_secrets_are_not_remembered():
+    _, text = api_keys.issue(make_user())
+    api_keys.verify(text + "x")
+    assert not api_keys.remembered
+
+
 def test_a_key_of_an_inactive_user_stands_for_nobody():
     _, text = api_keys.issue(make_user(is_active=False))
     assert api_keys.verify(text) is None
@@ -66,8 +98,12 @@ def test_its_last_use_is_noted_once_a_minute(django_assert_num_queries):
     api_keys.verify(text)
     noted = ApiKey.objects.get(pk=key.pk).last_used_at
     assert noted is not None
+    with django_assert_num_queries(0):
+        api_keys.verify(text)
+    api_keys.forget()
     with django_assert_num_queries(1):
         api_keys.verify(text)
+    api_keys.forget()
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=noted - timedelta(seconds=61))
     api_keys.verify(text)
     assert ApiKey.objects.get(pk=key.pk).last_used_at >= noted

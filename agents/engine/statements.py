@@ -1,0 +1,213 @@
+"""The statements that every task runs, written by hand for both databases.
+
+The ORM takes ten times as long to write each of them as the database takes to run it, and the engine runs a dozen for
+every task. Statements that run now and then are left to the ORM.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import Model
+
+from agents.models import AgentTask, Node
+
+_FIELDS = {field.column: field for field in AgentTask._meta.concrete_fields}
+# Long texts stay where they are: moving a task needs none of them.
+_HEAVY_FIELDS = {"input", "result", "output", "receipt"}
+_LIGHT_COLUMNS = ", ".join(
+    field.column for field in AgentTask._meta.concrete_fields if field.name not in _HEAVY_FIELDS and field.column
+)
+
+INSERT_ROWS = 100  # at a time; SQLite takes 32,766 values
+
+
+class KnownModel(NamedTuple):
+    """A model that a node has. can_complete: false for models that only embed."""
+
+    name: str
+    can_complete: bool
+    is_builtin: bool
+    is_down: bool
+
+
+class Place(NamedTuple):
+    """A model on a node: where a task can be given a slot. `id` is the key of the NodeModel."""
+
+    id: int
+    model: str
+    node_id: uuid.UUID
+    node: str
+    slots: int
+    is_loaded: bool
+    is_down: bool
+
+
+class Load(NamedTuple):
+    """How many tasks run at each place, by its key, and how many wait for each model."""
+
+    running: dict[int, int]
+    waiting: dict[str, int]
+
+
+def known_models() -> list[KnownModel]:
+    """Read which models there are, the best first: loaded ones, then those of living nodes."""
+    rows = _rows(
+        "SELECT p.name, p.capabilities, n.kind, n.status FROM agents_nodemodel p "
+        "JOIN agents_node n ON n.id = p.node_id WHERE p.is_available "
+        "ORDER BY p.is_loaded DESC, n.status DESC, p.name"
+    )
+    return [
+        # Servers before capabilities were listed name none.
+        KnownModel(
+            name,
+            can_complete=capabilities == "[]" or '"completion"' in capabilities,
+            is_builtin=kind == Node.Kind.BUILTIN,
+            is_down=status == Node.Status.DOWN,
+        )
+        for name, capabilities, kind, status in rows
+    ]
+
+
+def lock_places(models: Collection[str]) -> list[Place]:
+    """Read and lock the places where these models could run now, in one order everywhere."""
+    rows = _rows(
+        "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.status FROM agents_nodemodel p "  # noqa: S608
+        f"JOIN agents_node n ON n.id = p.node_id WHERE p.name IN ({_marks(models)}) "
+        f"AND p.is_available AND NOT n.is_draining ORDER BY p.id{_locking(' OF p')}",
+        models,
+    )
+    return [
+        Place(key, model, _uuid(node_id), node, slots, bool(is_loaded), status == Node.Status.DOWN)
+        for key, model, node_id, node, slots, is_loaded, status in rows
+    ]
+
+
+def load(models: Collection[str], place_ids: Collection[int]) -> Load:
+    """Count what runs and what waits. Whoever means to change it locks the places first."""
+    found = Load({}, {})
+    rows = _rows(
+        "SELECT node_model_id, NULL, COUNT(*) FROM agents_agenttask "  # noqa: S608 - placeholders only
+        f"WHERE status = 'running' AND node_model_id IN ({_marks(place_ids)}) GROUP BY node_model_id UNION ALL "
+        "SELECT NULL, model, COUNT(*) FROM agents_agenttask "
+        f"WHERE status = 'queued' AND model IN ({_marks(models)}) GROUP BY model",
+        [*place_ids, *models],
+    )
+    for place_id, model, count in rows:
+        if model is None:
+            found.running[place_id] = count
+        else:
+            found.waiting[model] = count
+    return found
+
+
+def lock_tasks(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:
+    """Read and lock tasks without their long texts, in one order everywhere so that two never wait for each other."""
+    if not task_ids:
+        return {}
+    tasks = AgentTask.objects.raw(
+        f"SELECT {_LIGHT_COLUMNS} FROM agents_agenttask "  # noqa: S608 - placeholders only
+        f"WHERE id IN ({_marks(task_ids)}) ORDER BY id{_locking()}",
+        [_stored("id", task_id) for task_id in task_ids],
+    )
+    return {task.pk: task for task in tasks}
+
+
+def running_task(task_id: uuid.UUID, fence: int) -> AgentTask | None:
+    """Read a task whole, if the run of this fence owns it."""
+    rows = AgentTask.objects.raw(
+        "SELECT * FROM agents_agenttask WHERE id = %s AND fence = %s AND status = 'running'",
+        [_stored("id", task_id), fence],
+    )
+    return next(iter(rows), None)
+
+
+def take(task_ids: Collection[uuid.UUID], *, runner: str, now: datetime, lease_until: datetime) -> list[Any]:
+    """Give granted tasks that nobody took to a runner; returns rows of id, fence and interruptions."""
+    rows = _rows(
+        "UPDATE agents_agenttask SET runner = %s, started_at = %s, lease_until = %s "  # noqa: S608 - placeholders only
+        f"WHERE id IN ({_marks(task_ids)}) AND status = 'running' AND runner = '' RETURNING id, fence, interruptions",
+        [
+            runner,
+            _stored("started_at", now),
+            _stored("lease_until", lease_until),
+            *(_stored("id", task_id) for task_id in sorted(task_ids)),
+        ],
+    )
+    return [(_uuid(row[0]), row[1], row[2]) for row in rows]
+
+
+def next_numbers(runs: Iterable[tuple[uuid.UUID, int]], now: datetime) -> dict[tuple[uuid.UUID, int], int]:
+    """Raise the event counters of the tasks that these runs, (task, fence), still own; returns the numbers drawn."""
+    values = [part for task_id, fence in sorted(runs) for part in (_stored("id", task_id), fence)]
+    rows = _rows(
+        "WITH run (task_id, run_fence) AS (VALUES {rows}) "  # noqa: S608 - placeholders only
+        "UPDATE agents_agenttask SET event_count = event_count + 1, "
+        "first_output_at = COALESCE(first_output_at, %s) FROM run "
+        "WHERE id = run.task_id AND fence = run.run_fence AND status = 'running' "
+        "RETURNING id, fence, event_count".format(rows=", ".join(["(%s, %s)"] * (len(values) // 2))),
+        [*values, _stored("first_output_at", now)],
+    )
+    return {(_uuid(row[0]), row[1]): row[2] for row in rows}
+
+
+def update(task: AgentTask, columns: Mapping[str, Any]) -> bool:
+    """Write columns of a task, if it still has the status and the fence that it was read with."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE agents_agenttask SET {', '.join(f'{name} = %s' for name in columns)} "  # noqa: S608 - names of ours
+            "WHERE id = %s AND status = %s AND fence = %s",
+            [
+                *(_stored(name, value) for name, value in columns.items()),
+                _stored("id", task.pk),
+                task.status,
+                task.fence,
+            ],
+        )
+        return bool(cursor.rowcount)
+
+
+def insert(rows: Sequence[Model]) -> None:
+    """Insert rows of one model, whose keys and values are all set."""
+    if not rows:
+        return
+    model = type(rows[0])
+    fields = model._meta.local_concrete_fields
+    columns = ", ".join(str(field.column) for field in fields)
+    marks = f"({_marks(fields)})"
+    for start in range(0, len(rows), INSERT_ROWS):
+        batch = rows[start : start + INSERT_ROWS]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {model._meta.db_table} ({columns}) VALUES {', '.join([marks] * len(batch))}",  # noqa: S608
+                [field.get_db_prep_save(getattr(row, field.attname), connection) for row in batch for field in fields],
+            )
+
+
+def _rows(sql: str, values: Iterable[Any] = ()) -> Sequence[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(values))
+        rows: list[Any] = cursor.fetchall()
+    return rows
+
+
+def _marks(values: Collection[Any]) -> str:
+    """Placeholders for the values of an IN; of none, something that equals nothing."""
+    return ", ".join(["%s"] * len(values)) or "NULL"
+
+
+def _locking(of: str = "") -> str:
+    """Lock the rows that are read. On SQLite whoever writes has the whole database, from the BEGIN on."""
+    return f" FOR NO KEY UPDATE{of}" if connection.features.has_select_for_update else ""
+
+
+def _stored(column: str, value: Any) -> Any:
+    """The form in which the database holds a task's column."""
+    return _FIELDS[column].get_db_prep_save(value, connection)
+
+
+def _uuid(value: Any) -> uuid.UUID:
+    """Read a key: PostgreSQL gives UUIDs, SQLite their digits."""
+    return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
