@@ -48,10 +48,11 @@ class NotForYou(Refused):
 
 def agent(user: User, name_or_id: str) -> Agent:
     """Find an agent of the person's team by name, or any that they may see by id."""
-    agents = Agent.objects.filter(team=user.team_id, name=name_or_id)
-    if agent_id := _uuid(name_or_id):
-        agents |= ownership.shared(Agent.objects.filter(pk=agent_id), user)
-    found = _one(agents)
+    try:
+        return remembered.agent(user.team_id, name_or_id)
+    except Agent.DoesNotExist:
+        agent_id = _uuid(name_or_id)
+    found = _one(ownership.shared(Agent.objects.filter(pk=agent_id), user)) if agent_id else None
     if found is None:
         raise AgentNotFound(f"There is no agent {name_or_id[:80]!r}.")
     return found

@@ -5,14 +5,25 @@ import uuid
 from typing import Any
 
 from cachetools import LRUCache, TTLCache, cached
+from django.db.models.signals import post_delete, post_save
 
-from agents.models import AgentVersion, NodeModel
+from agents.models import Agent, AgentVersion, NodeModel
 
-# A node's new address or limits hold for runs that begin so much later.
-PLACE_SECONDS = 1.0
+# What another process changes of these holds here so much later at most.
+SECONDS = 1.0
 
+_agents: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
 _versions: LRUCache[Any, AgentVersion] = LRUCache(maxsize=256)
-_places: TTLCache[Any, NodeModel] = TTLCache(maxsize=256, ttl=PLACE_SECONDS)
+_places: TTLCache[Any, NodeModel] = TTLCache(maxsize=256, ttl=SECONDS)
+
+
+@cached(_agents, lock=threading.Lock())
+def agent(team_id: uuid.UUID, name: str) -> Agent:
+    """A team's agent, its live version with it. Raises Agent.DoesNotExist."""
+    found = Agent.objects.get(team=team_id, name=name)
+    if found.live_version_id is not None:
+        found.live_version = version(found.live_version_id)
+    return found
 
 
 @cached(_versions, lock=threading.Lock())
@@ -27,7 +38,12 @@ def place(node_model_id: int) -> NodeModel:
     return NodeModel.objects.select_related("node").get(pk=node_model_id)
 
 
-def forget() -> None:
+def forget(**_: Any) -> None:
     """Read everything anew."""
+    _agents.clear()
     _versions.clear()
     _places.clear()
+
+
+post_save.connect(forget, sender=Agent)
+post_delete.connect(forget, sender=Agent)

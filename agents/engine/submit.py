@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import IntegrityError
+
 from agents.engine import clock, operations, routing
 from agents.engine.errors import AgentNotReady, NotFinished, SessionClosed
 from agents.engine.process import writer
@@ -63,7 +65,10 @@ def submit(
         if first is None:
             raise
         return Accepted(task_id=first, is_replay=True)
-    submitted = writer.call(operations.submit, submission)
+    try:
+        submitted = writer.call(operations.submit, submission)
+    except IntegrityError as error:
+        raise AgentNotReady("The agent or the conversation was deleted meanwhile.") from error
     return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
 
 

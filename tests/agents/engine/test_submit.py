@@ -139,3 +139,16 @@ def test_what_is_refused_writes_nothing():
     with pytest.raises(InvalidInput):
         submit_task(make_agent(), " ")
     assert not any(model.objects.exists() for model in (AgentTask, TaskEvent, ChatSession, ChatMessage))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_agent_that_is_deleted_under_a_submission_takes_no_task():
+    make_node()
+    agent = make_agent()
+    remembered = Agent.objects.select_related("live_version").get(pk=agent.pk)
+    Agent.objects.filter(pk=agent.pk).update(live_version=None)
+    agent.versions.all().delete()
+    agent.delete()
+    with pytest.raises(AgentNotReady):
+        submit(agent=remembered, owner=agent.owner, input={"message": "hello"})
+    assert not AgentTask.objects.exists()
