@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 RUN_TASK = "agents.run"
 RUN_QUEUE = "agents"
-# Most grants are taken within milliseconds and need no mark; the relay looks after a second. Marks are written together.
+# Most grants are taken within milliseconds and need no mark; the relay looks after a second.
 MARK_SECONDS = 0.5
-MARK_EVERY_SECONDS = 0.25
+MARK_EVERY_SECONDS = 0.25  # together
 
 
 def publish(task_ids: Sequence[uuid.UUID]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cachetools import TTLCache, cached
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
@@ -33,6 +33,13 @@ def issue(user: User, name: str = "") -> tuple[ApiKey, str]:
         user=user, name=name, key_id=secrets.token_hex(KEY_ID_BYTES), secret_hash=_hash(secret)
     )
     return key, f"{PREFIX}_{key.key_id}_{secret}"
+
+
+def revoke(keys: QuerySet[ApiKey]) -> int:
+    """Revoke those of these keys that still work; returns how many."""
+    count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+    forget()
+    return count
 
 
 def verify(text: str) -> ApiKey | None:

@@ -7,18 +7,12 @@ from django.db.models import ForeignKey, QuerySet
 from django.forms import ModelChoiceField, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from core.access import api_keys
 from core.admin.base import ButtonsMixin, button, report
 from core.formats import badge, moment
 from core.models import ApiKey, User
-
-
-def revoke(keys: QuerySet[ApiKey]) -> int:
-    """Revoke those of these keys that still work; returns how many."""
-    return keys.filter(revoked_at=None).update(revoked_at=timezone.now())
 
 
 @admin.register(ApiKey)
@@ -87,14 +81,14 @@ class ApiKeyAdmin(ButtonsMixin):
         confirm="Programs that use this key stop working.",
     )
     def revoke(self, request: HttpRequest, key: ApiKey) -> None:
-        if revoke(ApiKey.objects.filter(pk=key.pk)):
+        if api_keys.revoke(ApiKey.objects.filter(pk=key.pk)):
             messages.success(request, "Revoked. The key does not work any more.")
         else:
             messages.warning(request, "The key was revoked already; nothing changed.")
 
     @admin.action(description="Revoke selected keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        total, done = queryset.count(), revoke(queryset)
+        total, done = queryset.count(), api_keys.revoke(queryset)
         skipped = total - done
         report(request, done=done, verb="Revoked", noun="key", skipped=skipped, why_skipped="revoked before.")
 
