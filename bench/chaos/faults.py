@@ -63,7 +63,7 @@ class Scene:
     def prompts(self, count: int) -> list[str]:
         """Questions nobody asked before: most answered at once, some over seconds, a few over many."""
         long = f"t20-d{1000 * self.scale.long_answer_seconds / 20:.0f}"
-        paces = self.rng.choices(["t16", "t20-d100", long], weights=[50, 49, 1], k=count)
+        paces = self.rng.choices(["t16", "t20-d100", long], weights=[50, 45, 5], k=count)
         return [f"[[{pace}]] {self.unique()}" for pace in paces]
 
     def unique(self) -> str:
