@@ -80,13 +80,7 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
 async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
     body = await _read_body(receive)
     if body is None:
-        response = problems.response(
-            status=413,
-            code="body-too-large",
-            title="The request is too large",
-            detail=f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
-            request_id=uuid.uuid4().hex,
-        )
+        response = _too_large(uuid.uuid4().hex)
         await _send(send, response.status_code, _headers(response), response.content, closes=True)
         return
     answer = _Answer(send)
@@ -95,6 +89,18 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         await _while_connected(receive, _stream(answer, send))
     elif answer.wait_for:
         await _while_connected(receive, _answer_later(answer, send))
+
+
+def _too_large(request_id: str) -> HttpResponse:
+    response = problems.response(
+        status=413,
+        code="body-too-large",
+        title="The request is too large",
+        detail=f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
+        request_id=request_id,
+    )
+    response["X-Request-Id"] = request_id
+    return response
 
 
 def _plain(scope: Scope, body: bytes) -> Scope:

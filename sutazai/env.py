@@ -1,6 +1,9 @@
 """Reads settings from the environment; stops loudly on a value that makes no sense."""
 
+import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +33,13 @@ def secret(name: str, *, generated_in: Path | None) -> str:
 
 def _generated(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with path.open("x") as file:  # exclusive: two first starts agree on one secret
-            path.chmod(0o600)
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # readable by its owner alone
             file.write(secrets.token_urlsafe(48))
-    except FileExistsError:
-        pass
+            file.flush()
+            # A link appears whole, and only once: two first starts agree on one secret.
+            with suppress(FileExistsError):
+                os.link(file.name, path)
     return path.read_text().strip()
 
 

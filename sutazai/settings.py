@@ -50,7 +50,9 @@ if REDIS_URL:
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
             "LOCATION": REDIS_URL,
-            "OPTIONS": {"CONNECTION_POOL_KWARGS": {"max_connections": 50, "socket_connect_timeout": 2}},
+            "OPTIONS": {
+                "CONNECTION_POOL_KWARGS": {"max_connections": 50, "socket_connect_timeout": 2, "socket_timeout": 5}
+            },
         }
     }
 

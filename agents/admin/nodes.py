@@ -124,10 +124,16 @@ class NodeAdmin(ButtonsMixin):
         return ((None, {"fields": ("name", "slots")}),) if _is_builtin(obj) else super().get_fieldsets(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Node | None = None) -> bool:
-        """The built-in node stays; another one may go when it runs nothing: drain it first."""
-        if obj is not None and (_is_builtin(obj) or AgentTask.objects.running().filter(node_model__node=obj).exists()):
-            return False
+        """Show the button only where `registration.remove` would not refuse."""
+        if obj is not None:
+            try:
+                registration.check_removable(obj)
+            except registration.NodeInUse:
+                return False
         return super().has_delete_permission(request, obj)
+
+    def delete_model(self, request: HttpRequest, obj: Node) -> None:
+        registration.remove(obj)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         actions = super().get_actions(request)

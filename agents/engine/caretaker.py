@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Q
+from django.db.models import F, Q
 
 from agents.engine import clock, hints, operations
 from agents.engine.process import writer
@@ -119,11 +119,19 @@ def reap() -> None:
     if silent.exists():
         reaped = writer.call(operations.reap, Q(lease_until__lt=now) & ~Q(runner=""))
         logger.warning("Took %d tasks from runners whose lease ran out.", reaped)
+    _announce_again(now)
     unclaimed = AgentTask.objects.running().filter(runner="", lease_until__lt=now)
     for task_id in unclaimed.values_list("pk", flat=True)[:ANNOUNCE_BATCH]:
         writer.call(operations.renew_unclaimed, task_id)
     if AgentTask.objects.unfinished().filter(deadline_at__lte=now).exists():
         writer.call(operations.expire, EXPIRE_BATCH)
+
+
+def _announce_again(now: datetime) -> None:
+    """Have grants published once more that nobody took for some seconds: the broker may have lost the messages."""
+    patience = timedelta(seconds=settings.REAPER_SECONDS)
+    announced_once = AgentTask.objects.running().filter(runner="", granted_at__gt=F("announced_at") - patience)
+    announced_once.filter(announced_at__lt=now - patience).update(announced_at=None)
 
 
 caretaker = Caretaker()

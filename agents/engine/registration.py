@@ -3,7 +3,7 @@
 from django.db import transaction
 
 from agents.engine import discovery
-from agents.models import AgentTask, Node
+from agents.models import AgentTask, Node, NodeModel
 from agents.ollama.client import OllamaClient
 from agents.ollama.errors import ModelNotFound, NotOllama, OllamaError, OllamaRejected
 from agents.ollama.protocol import base_url
@@ -96,8 +96,14 @@ def register(name: str, url: str) -> tuple[Node, bool]:
 def remove(node: Node) -> None:
     """Forget a node that nothing runs on; finished tasks keep its name in their receipts. Raises NodeInUse."""
     with transaction.atomic():
-        if node.is_builtin:
-            raise NodeInUse("The built-in node stays.")
-        if AgentTask.objects.running().filter(node_model__node=node).exists():
-            raise NodeInUse("Tasks run on the node. Drain it and wait for their end.")
+        list(NodeModel.objects.select_for_update().filter(node=node))  # nothing is granted there meanwhile
+        check_removable(node)
         node.delete()
+
+
+def check_removable(node: Node) -> None:
+    """Raises NodeInUse."""
+    if node.is_builtin:
+        raise NodeInUse("The built-in node stays.")
+    if AgentTask.objects.running().filter(node_model__node=node).exists():
+        raise NodeInUse("Tasks run on the node. Drain it and wait for their end.")

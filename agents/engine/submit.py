@@ -20,6 +20,8 @@ from core.idempotency import IdempotencyKey
 from core.models import User, uuid7
 
 TITLE_CHARACTERS = 80
+# How long whoever waits for an answer is kept waiting while the database is locked or away.
+PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def submit(
             raise
         return Accepted(task_id=first, is_replay=True)
     try:
-        submitted = writer.call(operations.submit, submission)
+        submitted = writer.call(operations.submit, submission, limit_seconds=PATIENCE_SECONDS)
     except IntegrityError as error:
         raise AgentNotReady("The agent or the conversation was deleted meanwhile.") from error
     return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
@@ -131,7 +133,7 @@ def resubmit(task: AgentTask, *, owner: User, idempotency_key: IdempotencyKey | 
 
 def cancel(task_id: uuid.UUID) -> bool:
     """End a task now; its runner lets go of the model within two seconds. False if it had ended before."""
-    return writer.call(operations.cancel, task_id)
+    return writer.call(operations.cancel, task_id, limit_seconds=PATIENCE_SECONDS)
 
 
 def _check_session(session: ChatSession, agent: Agent, kind: Kind) -> None:

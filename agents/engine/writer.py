@@ -37,6 +37,7 @@ class _Entry:
     operation: Operation[Any, Any] = field(compare=False)
     change: Any = field(compare=False)
     future: "Future[Any]" = field(compare=False)
+    give_up_at: float = field(compare=False)  # time.monotonic()
 
 
 def apply(operation: Operation[Change, Result], changes: Sequence[Change]) -> Sequence[Result | Exception]:
@@ -77,12 +78,29 @@ class Writer:
             thread.join()
         self._thread = None
 
-    def call(self, operation: Operation[Change, Result], change: Change) -> Result:
-        """Write one change and return its result once it is committed."""
-        return self.send(operation, change).result()
+    def call(
+        self, operation: Operation[Change, Result], change: Change, *, limit_seconds: float | None = None
+    ) -> Result:
+        """Write one change and return its result once it is committed.
+
+        limit_seconds: how long to try while the database is locked or away; None: as long as the writer does. After
+        that nothing was written. Raises OperationalError.
+        """
+        future = self.send(operation, change, limit_seconds=limit_seconds)
+        try:
+            return future.result(limit_seconds)
+        except TimeoutError:
+            if future.cancel():
+                raise OperationalError("The database is busy.") from None
+            return future.result()  # it is being written; how that ends is known soon
 
     def send(
-        self, operation: Operation[Change, Result], change: Change, *, delay_seconds: float = 0
+        self,
+        operation: Operation[Change, Result],
+        change: Change,
+        *,
+        delay_seconds: float = 0,
+        limit_seconds: float | None = None,
     ) -> "Future[Result]":
         """Hand over one change; the future has its result once it is committed. Until it is due it can be cancelled.
 
@@ -91,19 +109,19 @@ class Writer:
         if operation not in self._order():
             raise LookupError(f"{operation} has no place in the writer's order.")
         future: Future[Result] = Future()
-        if connection.in_atomic_block or not self._enqueue(operation, change, future, delay_seconds):
+        due = time.monotonic() + delay_seconds
+        give_up_at = float("inf") if limit_seconds is None else due + limit_seconds
+        if connection.in_atomic_block or not self._enqueue(_Entry(due, 0, operation, change, future, give_up_at)):
             _settle(future, apply(operation, [change])[0])
         return future
 
-    def _enqueue(
-        self, operation: Operation[Any, Any], change: Any, future: "Future[Any]", delay_seconds: float
-    ) -> bool:
+    def _enqueue(self, entry: _Entry) -> bool:
         """Give a change to the thread; False where none runs, or it is about to end and might miss it."""
         with self._wakeup:
             if self._thread is None or self._stopping:
                 return False
             self._number += 1
-            entry = _Entry(time.monotonic() + delay_seconds, self._number, operation, change, future)
+            entry.number = self._number
             heapq.heappush(self._entries, entry)
             if self._entries[0] is entry:
                 self._wakeup.notify()
@@ -135,28 +153,42 @@ class Writer:
         try:
             results = self._committed(batch)
         except Exception as error:  # noqa: BLE001 - it belongs to the threads that wait for an answer
-            if len(batch) == 1:
-                batch[0].future.set_exception(error)
+            left = [entry for entry in batch if not entry.future.done()]
+            if len(left) == 1:
+                left[0].future.set_exception(error)
                 return
-            logger.warning("A batch of %d writes failed (%s); writing them one by one.", len(batch), error)
-            for entry in batch:
+            logger.warning("A batch of %d writes failed (%s); writing them one by one.", len(left), error)
+            for entry in left:
                 self._write([entry])
             return
         for entry in batch:
-            _settle(entry.future, results[entry.number])
+            if entry.number in results:
+                _settle(entry.future, results[entry.number])
 
     def _committed(self, batch: list[_Entry]) -> dict[int, Any]:
-        """Write a batch in one transaction; while the database is locked or away, try again for some seconds."""
+        """Write a batch in one transaction; while the database is locked or away, try again for some seconds.
+
+        Who gives up meanwhile gets the error, and no result.
+        """
+        patient = batch
         for delay in (*RETRY_DELAYS, None):
             try:
                 with transaction.atomic():
-                    return self._results(batch)
-            except (OperationalError, InterfaceError):
+                    return self._results(patient)
+            except (OperationalError, InterfaceError) as error:
                 connection.close()
                 if delay is None:
                     raise
-                time.sleep(delay)
+                patient = self._without_those_who_give_up(patient, error)
+                time.sleep(delay if patient else 0)
         raise AssertionError("unreachable")
+
+    def _without_those_who_give_up(self, batch: list[_Entry], error: Exception) -> list[_Entry]:
+        now = time.monotonic()
+        for entry in batch:
+            if entry.give_up_at <= now:
+                entry.future.set_exception(error)
+        return [entry for entry in batch if entry.give_up_at > now]
 
     def _results(self, batch: list[_Entry]) -> dict[int, Any]:
         now = clock.now()

@@ -111,6 +111,18 @@ def test_a_grant_that_nobody_took_is_published_again_when_its_lease_ends(fake_cl
     assert (task.fence, task.interruptions) == (1, 0)
 
 
+def test_a_grant_that_nobody_took_is_published_once_more_before_that(fake_clock, published):
+    make_node()
+    task = submit_task(make_agent())
+    for expected in ([task.pk], []):
+        AgentTask.objects.filter(announced_at=None).update(announced_at=fake_clock.now())
+        published.clear()
+        fake_clock.advance(settings.REAPER_SECONDS + 1)
+        reap()
+        relay()
+        assert published == expected
+
+
 def test_what_is_past_its_deadline_ends_and_leaves_its_slot(fake_clock):
     make_node()
     hasty, patient = make_agent(deadline_seconds=10), make_agent(deadline_seconds=1000)

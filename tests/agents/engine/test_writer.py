@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 from agents.engine.writer import Writer
 from core.models import Lease
@@ -173,3 +173,30 @@ def test_it_tries_again_while_another_process_holds_the_database(ledger, monkeyp
     other.close()
     assert future.result(20) == "NAME"
     assert names() == {"name"}
+
+
+def test_who_has_no_patience_gives_up_while_others_wait(ledger, monkeypatch):
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite locks the whole database")
+    ledger.writer.stop()
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "timeout", 0.01)
+    ledger.writer.start()
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    patient = ledger.writer.send(ledger.early, "patient")
+    with pytest.raises(OperationalError):
+        ledger.writer.call(ledger.early, "hasty", limit_seconds=0.1)
+    other.execute("COMMIT")
+    other.close()
+    assert patient.result(20) == "PATIENT"
+    assert names() == {"patient"}
+
+
+def test_who_has_no_patience_gives_up_behind_a_busy_writer(ledger):
+    ledger.writer.send(ledger.gate, None)
+    assert ledger.has_arrived.wait(20)
+    with pytest.raises(OperationalError):
+        ledger.writer.call(ledger.early, "hasty", limit_seconds=0.05)
+    ledger.is_open.set()
+    assert ledger.writer.call(ledger.early, "patient") == "PATIENT"
+    assert names() == {"patient"}
