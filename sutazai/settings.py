@@ -37,8 +37,8 @@ DATABASES = {
         env.str("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}"),
         busy_timeout_seconds=5,  # under a third of the lease: a waiting heartbeat still comes in time
         statement_timeout_seconds=10,
-        # Web and worker each have a pool; both together stay under PostgreSQL's default of 100 connections.
-        pool_max=positive_int("SUTAZAI_DATABASE_POOL", 40),
+        # Web, worker and its quarantine each have a pool; together they stay under PostgreSQL's default of 100.
+        pool_max=positive_int("SUTAZAI_DATABASE_POOL", 30),
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -32,15 +32,12 @@ logger = logging.getLogger(__name__)
 
 Status = AgentTask.Status
 
-# A task under which two runners died may be what killed them.
-SUSPECT_INTERRUPTIONS = 2
-
 
 def run(task_id: uuid.UUID) -> None:
     """Run a granted task, then whatever waits for the slot it leaves."""
     ticket = None if runs.is_closed else writer.call(operations.take, operations.Take(task_id, this_process()))
     while ticket is not None:
-        is_suspect = ticket.interruptions >= SUSPECT_INTERRUPTIONS
+        is_suspect = ticket.interruptions >= operations.SUSPECT_INTERRUPTIONS
         ticket = isolation.run_apart(ticket) if is_suspect else execute(ticket)
 
 

@@ -27,6 +27,9 @@ from core.models import uuid7
 
 Status = AgentTask.Status
 
+# A task under which so many processes died may be what killed them (see `isolation`).
+SUSPECT_INTERRUPTIONS = 2
+
 # Codes and details of tasks that end from outside their runs.
 CANCELLED = ("cancelled", "The task was cancelled.")
 DEADLINE_PASSED = ("deadline-passed", "The task was not finished before its deadline.")
@@ -359,14 +362,16 @@ def reap(selections: Sequence[Q], now: datetime) -> list[int]:
         ids = set(AgentTask.objects.running().filter(selection).values_list("pk", flat=True))
         tasks = statements.lock_tasks(ids)
         still = set(AgentTask.objects.running().filter(selection, pk__in=tasks).values_list("pk", flat=True))
-        news = []
-        for task_id in still:
-            reason = "The process that ran the task died."
-            news += transitions.send_back(tasks[task_id], now, reason=reason, counts="interruptions")
-        transitions.record(news)
+        transitions.record([news for task_id in still for news in _interrupt(tasks[task_id], now)])
         grant({tasks[task_id].model for task_id in still}, now)
         counts.append(len(still))
     return counts
+
+
+def _interrupt(task: AgentTask, now: datetime) -> list[TaskEvent]:
+    # A suspect was not in the process that died, but in its quarantine.
+    counts = "interruptions" if task.interruptions < SUSPECT_INTERRUPTIONS else None
+    return transitions.send_back(task, now, reason="The process that ran the task died.", counts=counts)
 
 
 def expire(limits: Sequence[int], now: datetime) -> list[int]:

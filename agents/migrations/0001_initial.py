@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('run_after', models.DateTimeField(blank=True, help_text='Not before this moment: a retry waits.', null=True)),
                 ('attempts', models.PositiveSmallIntegerField(default=0, help_text='Tries that ended in an error worth another.')),
-                ('interruptions', models.PositiveSmallIntegerField(default=0, help_text='Times its runner died under it.')),
+                ('interruptions', models.PositiveSmallIntegerField(default=0, help_text='Times a process died that this task may have killed.')),
                 ('event_count', models.PositiveIntegerField(default=0, help_text='Number of the last event.')),
                 ('fence', models.PositiveBigIntegerField(default=0)),
                 ('runner', models.CharField(blank=True, help_text='The process that runs it; empty until one took it.', max_length=200)),

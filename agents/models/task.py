@@ -70,7 +70,9 @@ class AgentTask(UUIDModel):
     finished_at = models.DateTimeField(null=True, blank=True)
     run_after = models.DateTimeField(null=True, blank=True, help_text="Not before this moment: a retry waits.")
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Tries that ended in an error worth another.")
-    interruptions = models.PositiveSmallIntegerField(default=0, help_text="Times its runner died under it.")
+    interruptions = models.PositiveSmallIntegerField(
+        default=0, help_text="Times a process died that this task may have killed."
+    )
     event_count = models.PositiveIntegerField(default=0, help_text="Number of the last event.")
 
     # Who works on it. Every write of a runner names the fence that its grant raised.

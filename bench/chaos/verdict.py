@@ -124,12 +124,12 @@ async def _judge_one(verdict: Verdict, client: Client, item: Followed, rows: Row
         verdict.lost += 1
         verdict.example(f"{entry.task} is gone")
         return
-    verdict.interruptions += row["interruptions"]
     if row["status"] not in tasks.FINISHED:
         verdict.unfinished += 1
         verdict.example(f"{entry.task} is {row['status']}")
         return
     await tasks.follow(client, entry.task, item.replayed)
+    verdict.interruptions += sum(map(_is_reset, item.replayed.events))
     _judge_events(verdict, item, row)
     _judge_end(verdict, item, row)
 

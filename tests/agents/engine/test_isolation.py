@@ -9,7 +9,7 @@ import psutil
 import pytest
 from django.db import connection
 
-from agents.engine import caretaker, execution, isolation
+from agents.engine import caretaker, execution, isolation, operations
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
 from agents.models import AgentTask
@@ -35,14 +35,14 @@ def same_database(monkeypatch):
 
 @pytest.fixture
 def server():
-    with OllamaTestServer(models=[MODEL]) as server:
+    with OllamaTestServer(models=[MODEL], parallel=2) as server:
         yield server
 
 
 def suspect(server: OllamaTestServer, message: str) -> AgentTask:
-    make_node(MODEL, url=server.url)
+    make_node(MODEL, url=server.url, slots=2)
     task = submit_task(make_agent(), message)
-    AgentTask.objects.update(interruptions=execution.SUSPECT_INTERRUPTIONS)
+    AgentTask.objects.update(interruptions=operations.SUSPECT_INTERRUPTIONS)
     return task
 
 
@@ -66,7 +66,32 @@ def test_a_suspect_runs_apart_and_may_prove_innocent(server, started_writer):
     assert "hello" in task.result
 
 
-def test_a_suspect_whose_own_process_dies_is_poison(server, started_writer, wait_until):
+def test_suspects_share_a_quarantine_and_run_alone_after_it_crashed(server, started_writer, wait_until):
+    first = suspect(server, "[[hang]]")
+    second = submit_task(make_agent(), "[[hang]]")
+    AgentTask.objects.update(interruptions=operations.SUSPECT_INTERRUPTIONS)
+    threads = [start(first), start(second)]
+    wait_until(lambda: server.stats()["in_flight"] == 2, timeout_seconds=60)
+    (quarantine,) = multiprocessing.active_children()
+    quarantine.kill()
+    for thread in threads:
+        thread.join(60)
+    again = AgentTask.objects.order_by("pk")
+    assert [(task.status, task.runner, task.interruptions) for task in again] == [("running", "", 3)] * 2
+
+    threads = [start(first), start(second)]
+    wait_until(lambda: server.stats()["in_flight"] == 2, timeout_seconds=60)
+    one, other = multiprocessing.active_children()
+    one.kill()
+    wait_until(lambda: not all(thread.is_alive() for thread in threads))
+    assert sorted(again.values_list("status", "error_code")) == [("failed", "poison"), ("running", "")]
+    other.kill()
+    for thread in threads:
+        thread.join(60)
+    assert set(again.values_list("status", "error_code")) == {("failed", "poison")}
+
+
+def test_a_suspect_that_was_alone_in_its_quarantine_is_poison(server, started_writer, wait_until):
     task = suspect(server, "[[hang]]")
     thread = start(task)
     wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
@@ -99,7 +124,7 @@ def test_when_its_parent_dies_too_nothing_is_proven(server, wait_until):
     wait_until(lambda: not any(map(is_alive, names)))
     assert caretaker.free_dead_runners() == 1
     task.refresh_from_db()
-    assert (task.status, task.error_code, task.interruptions) == ("running", "", 3)
+    assert (task.status, task.error_code, task.interruptions) == ("running", "", 2)
     wait_until(lambda: server.stats()["in_flight"] == 0)
 
 
@@ -109,14 +134,14 @@ def test_a_cancelled_suspect_s_process_is_ended(server, started_writer, wait_unt
     wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
     assert execution.writer.call(execution.operations.cancel, task.pk)
     thread.join(60)
-    assert multiprocessing.active_children() == []
+    wait_until(lambda: multiprocessing.active_children() == [])
     assert AgentTask.objects.get(pk=task.pk).status == "cancelled"
 
 
 def test_only_suspects_run_apart(server, started_writer, monkeypatch):
     monkeypatch.setattr(isolation, "run_apart", None)
     task = suspect(server, "hello")
-    AgentTask.objects.update(interruptions=execution.SUSPECT_INTERRUPTIONS - 1)
+    AgentTask.objects.update(interruptions=operations.SUSPECT_INTERRUPTIONS - 1)
     execution.run(task.pk)
     assert AgentTask.objects.get(pk=task.pk).status == "succeeded"
 
