@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -115,12 +116,15 @@ class Reader:
         return True
 
     def _run(self) -> None:
+        look_at = 0.0  # time.monotonic() of the next look at all, however busy the wake-ups of some keep us
         while True:
             if not self._followers:
                 connection.close()  # nobody to read for: do not keep one from the pool
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._followers))
-                if not self._woken and not self._changed.wait_for(lambda: bool(self._woken), LOOK_SECONDS):
+                self._changed.wait_for(lambda: bool(self._woken), max(0.0, look_at - time.monotonic()))
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + LOOK_SECONDS
                     self._woken.update(self._followers)
                 woken, self._woken = self._woken, set()
                 followers = [item for task_id in woken for item in self._followers.get(task_id, ())]

@@ -25,6 +25,7 @@ from agents.engine import operations
 from agents.engine.grant import Ticket
 from agents.engine.process import writer
 from agents.engine.runs import Run, StopReason, runs
+from agents.engine.wakeups import publisher
 from agents.models import AgentTask
 
 logger = logging.getLogger(__name__)
@@ -197,6 +198,7 @@ def _condemn(ticket: Ticket) -> Ticket | None:
 def _serve(pipe: Connection) -> None:
     """Run the tickets that come through the pipe, each in a thread, until told to stop."""
     writer.start()
+    publisher.start()
     answering = threading.Lock()
     try:
         while (ticket := pipe.recv()) is not None:
@@ -205,6 +207,7 @@ def _serve(pipe: Connection) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     runs.close(STOP_SECONDS)
     writer.stop()
+    publisher.stop(STOP_SECONDS)
 
 
 def _work(ticket: Ticket, pipe: Connection, answering: threading.Lock) -> None:

@@ -24,27 +24,49 @@ POLL_SECONDS = 0.05
 RECONNECT_SECONDS = 1.0
 
 
-def publish_changes() -> None:
-    """Let other processes hear of this one's commits, where Redis is configured."""
-    if settings.REDIS_URL:
-        news: queue.SimpleQueue[Sequence[uuid.UUID]] = queue.SimpleQueue()
-        threading.Thread(target=_publish, args=(news,), name="engine-publisher", daemon=True).start()
-        hints.changed_listeners.append(news.put)
+class Publisher:
+    """Lets other processes hear of this one's commits, where Redis is configured.
 
+    It has a thread of its own, because whoever committed must not wait for Redis.
+    """
 
-def _publish(news: "queue.SimpleQueue[Sequence[uuid.UUID]]") -> None:
-    """Send what has gathered; in a thread of its own, because whoever committed must not wait for Redis."""
-    from django_redis import get_redis_connection  # noqa: PLC0415 - only where Redis is configured
+    def __init__(self) -> None:
+        self._news: queue.SimpleQueue[Sequence[uuid.UUID] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
-    redis = get_redis_connection("default")
-    while True:
-        task_ids = set(news.get())
-        while not news.empty():
-            task_ids.update(news.get())
+    def start(self) -> None:
+        if settings.REDIS_URL and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="engine-publisher", daemon=True)
+            self._thread.start()
+            hints.changed_listeners.append(self._news.put)
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Publish what is left, then end the thread."""
+        if self._thread is not None:
+            self._news.put(None)
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            gathered = [self._news.get()]
+            while not self._news.empty():
+                gathered.append(self._news.get())
+            is_open = None not in gathered
+            self._publish({task_id for task_ids in gathered if task_ids for task_id in task_ids})
+
+    def _publish(self, task_ids: set[uuid.UUID]) -> None:
+        from django_redis import get_redis_connection  # noqa: PLC0415 - only where Redis is configured
+
+        if not task_ids:
+            return
         try:
-            redis.publish(CHANNEL, b"".join(task_id.bytes for task_id in task_ids))
+            get_redis_connection("default").publish(CHANNEL, b"".join(task_id.bytes for task_id in task_ids))
         except redis_errors() as error:
             logger.warning("Redis took no wake-up; followers will look for themselves: %s", error)
+
+
+publisher = Publisher()
 
 
 def redis_errors() -> tuple[type[Exception], ...]:

@@ -47,7 +47,6 @@ class Verdict:
     misnumbered: int = 0
     refused: int = 0
     reconnections: int = 0
-    interruptions: int = 0
     rerun_seconds: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
@@ -129,7 +128,6 @@ async def _judge_one(verdict: Verdict, client: Client, item: Followed, rows: Row
         verdict.example(f"{entry.task} is {row['status']}")
         return
     await tasks.follow(client, entry.task, item.replayed)
-    verdict.interruptions += sum(map(_is_reset, item.replayed.events))
     _judge_events(verdict, item, row)
     _judge_end(verdict, item, row)
 

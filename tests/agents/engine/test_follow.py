@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection, transaction
 
-from agents.engine import follow
-from agents.engine.follow import read_events, reader
+from agents.engine import follow, hints, wakeups
+from agents.engine.follow import Reader, read_events, reader
 from agents.engine.grant import Ticket
 from agents.engine.submit import cancel
 from agents.models import AgentTask
@@ -129,3 +129,36 @@ def in_a_thread(work) -> None:
         work()
     finally:
         connection.close()
+
+
+def test_the_look_now_and_then_comes_however_often_others_are_woken(task, monkeypatch):
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(wakeups, "listen", lambda *_: None)
+    lonely = Reader()
+    lonely.start()
+    hints.changed_listeners.remove(lonely.wake)  # nobody tells it of the task
+    other = submit_task(make_agent())
+
+    async def follow_both() -> list[int]:
+        noise = asyncio.create_task(keep_waking())
+        bystander = asyncio.create_task(anext(lonely.follow(other.pk, after=2)))
+        numbers: list[int] = []
+        async with asyncio.timeout(20):
+            async for events in lonely.follow(task.pk):
+                if not numbers:
+                    await asyncio.to_thread(answer_and_close)
+                numbers += [event.number for event in events]
+        noise.cancel()
+        bystander.cancel()
+        return numbers
+
+    async def keep_waking() -> None:
+        while True:
+            lonely.wake([other.pk])
+            await asyncio.sleep(0.005)
+
+    def answer_and_close() -> None:
+        answer(take(task), ["one"])
+        connection.close()
+
+    assert asyncio.run(follow_both()) == [1, 2, 3, 4]

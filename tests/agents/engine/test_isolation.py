@@ -7,9 +7,10 @@ import threading
 
 import psutil
 import pytest
+import redis
 from django.db import connection
 
-from agents.engine import caretaker, execution, isolation, operations
+from agents.engine import caretaker, execution, isolation, operations, wakeups
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
 from agents.models import AgentTask
@@ -20,7 +21,8 @@ from tests.ollama_server.embedded import OllamaTestServer
 pytestmark = pytest.mark.django_db(transaction=True)
 
 RUNNER = "import os, django; django.setup(); from agents.engine import execution; import uuid, sys; "
-RUNNER += "from agents.engine.process import writer; writer.start(); execution.run(uuid.UUID(sys.argv[1]))"
+RUNNER += "from agents.engine.process import writer; writer.start(); execution.run(uuid.UUID(sys.argv[1])); "
+RUNNER += "import multiprocessing; [child.join() for child in multiprocessing.active_children()]"
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +128,21 @@ def test_when_its_parent_dies_too_nothing_is_proven(server, wait_until):
     task.refresh_from_db()
     assert (task.status, task.error_code, task.interruptions) == ("running", "", 2)
     wait_until(lambda: server.stats()["in_flight"] == 0)
+
+
+@pytest.mark.redis
+def test_followers_elsewhere_hear_of_what_a_suspect_writes(server, redis_url, tmp_path, monkeypatch):
+    task = suspect(server, "hello")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "sutazai.settings")
+    monkeypatch.setenv("SUTAZAI_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    with redis.Redis.from_url(redis_url).pubsub(ignore_subscribe_messages=True) as news:
+        news.subscribe(wakeups.CHANNEL)
+        news.get_message(timeout=5)  # that it is subscribed
+        subprocess.run([sys.executable, "-c", RUNNER, str(task.pk)], check=True, timeout=60)
+        message = news.get_message(timeout=5)
+    assert message is not None
+    assert message["data"] == task.pk.bytes
 
 
 def test_a_cancelled_suspect_s_process_is_ended(server, started_writer, wait_until):
