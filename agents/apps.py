@@ -3,7 +3,7 @@ from django.apps import AppConfig
 
 class AgentsConfig(AppConfig):
     name = "agents"
-    verbose_name = "Agents"
+    verbose_name = "Agents and tasks"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

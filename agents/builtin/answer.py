@@ -7,7 +7,7 @@ from agents.builtin import analysis
 from agents.builtin.retrieval import IGNORED, Passage, search
 from agents.builtin.words import word_set, words
 
-NOTICE = "No language model is connected, so this is the built-in model, which quotes the handbook."
+NOTICE = "No language model answers here: this is the built-in model, which quotes the handbook."
 INSTRUCTIONS_NOTICE = " The agent's instructions need a language model and were not followed."
 ABILITIES = (
     "I can look things up in the handbook, for example “How do I add a node?” or “How do I create an API key?”, and "

@@ -172,7 +172,7 @@ class Batch:
     def __init__(self) -> None:
         self.submissions: list[operations.Submission] = []
 
-    def call(self, _: object, submission: operations.Submission) -> operations.Submitted:
+    def call(self, _: object, submission: operations.Submission, **_limits: float) -> operations.Submitted:
         self.submissions.append(submission)
         return operations.Submitted(submission.task.pk, is_replay=False)
 
