@@ -31,6 +31,8 @@ _GREETINGS = word_set(
 )
 _GREETING_MAX_WORDS = 4
 _SUMMARISE = re.compile(r"\s*(?:please )?(?:summari[sz]e|tl;?dr)\b[^:\n]{0,80}[:\n]", re.IGNORECASE)
+# The end of a line within a paragraph or a list's item: what follows begins no item, no code and no new paragraph.
+_WRAPPED = re.compile(r"(?<=\S)\n(?: {2,3})?(?![-\s]|\d+\. |    )")
 _PIECE = re.compile(rf"(?:\S+\s*){{1,{PIECE_WORDS}}}")
 
 
@@ -77,7 +79,8 @@ def _nothing_found(question: str) -> str:
 
 
 def _quotation(passage: Passage) -> str:
-    quoted = "\n".join(f"> {line}".rstrip() for line in passage.text.splitlines())
+    text = _WRAPPED.sub(" ", passage.text)
+    quoted = "\n".join(f"> {line}".rstrip() for line in text.splitlines())
     return f"{quoted}\n\n— {_citation(passage)}"
 
 

@@ -23,6 +23,10 @@ def test_it_quotes_the_handbook_and_names_the_section() -> None:
     text = reply("How do I add an Ollama node?")
 
     assert "> - In the console: Nodes → Add." in text
+    paragraph = (
+        "> The node's models are read from the server and shown on its page. An address that is not an Ollama server"
+    )
+    assert f"{paragraph} is refused with a clear message." in text
     assert "Handbook, Nodes and models: “Add an Ollama node”" in text
 
 
