@@ -133,10 +133,6 @@ class Group:
     def log_tail(self, characters: int = 4000) -> str:
         return self._log.read_text(errors="replace")[-characters:]
 
-    def log_lines(self, text: str) -> list[str]:
-        """The lines of the log that contain a text."""
-        return [line for line in self._log.read_text(errors="replace").splitlines() if text in line]
-
     def manage(self, *arguments: str) -> str:
         """Run a management command; returns what it printed. Raises GroupError."""
         result = subprocess.run(

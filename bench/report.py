@@ -35,7 +35,7 @@ def surroundings(command: str) -> str:
             ("command", f"`{command}`"),
             ("date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
             ("commit", _commit()),
-            ("machine", f"{psutil.cpu_count()} cores ({_processor()}), {_memory_gib():.0f} GiB, {platform.release()}"),
+            ("machine", f"{psutil.cpu_count()} cores ({_processor()}), {_memory_gib():.0f} GiB, {platform.system()}"),
             ("Python", platform.python_version()),
             ("load before", f"{load[0]:.2f} (1 minute), {load[1]:.2f} (5 minutes)"),
         ],

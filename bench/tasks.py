@@ -1,6 +1,5 @@
 """What benchmarks and chaos ask of the API, and the answers that the test server must have given."""
 
-import asyncio
 import uuid
 from typing import Any
 
@@ -57,18 +56,6 @@ async def follow(client: Client, task: str, following: Following) -> None:
     )
     if response.status != 200:
         raise UnexpectedAnswerError(f"status {response.status} for the events of {task}")
-
-
-async def follow_to_the_end(client: Client, task: str, *, retry_seconds: float = 0.1) -> Following:
-    """Follow a task, connecting again whenever the server goes away."""
-    following = Following()
-    while not following.is_complete:
-        try:
-            await follow(client, task, following)
-        except OSError:
-            following.reconnected()
-            await asyncio.sleep(retry_seconds)
-    return following
 
 
 async def run_one(client: Client, prompt: str) -> Following:

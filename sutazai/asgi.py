@@ -28,6 +28,7 @@ from sutazai.wsgi import application as django_application
 from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from core.api import problems  # isort: skip
+from core.api.request_id import choose  # isort: skip
 from core.ops import health  # isort: skip
 
 die_with_parent()
@@ -80,7 +81,7 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
 async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
     body = await _read_body(receive)
     if body is None:
-        response = _too_large(uuid.uuid4().hex)
+        response = _too_large(scope)
         await _send(send, response.status_code, _headers(response), response.content, closes=True)
         return
     answer = _Answer(send)
@@ -91,13 +92,16 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         await _while_connected(receive, _answer_later(answer, send))
 
 
-def _too_large(request_id: str) -> HttpResponse:
+def _too_large(scope: Scope) -> HttpResponse:
+    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    request_id = choose(given.decode("latin-1"))
     response = problems.response(
         status=413,
         code="body-too-large",
         title="The request is too large",
         detail=f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
         request_id=request_id,
+        instance=scope["path"],
     )
     response["X-Request-Id"] = request_id
     return response

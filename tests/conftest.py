@@ -69,12 +69,6 @@ def postgres_url() -> str:
 
 
 @pytest.fixture
-def chromium_path() -> str:
-    """Debian's Chromium, for playwright's `executable_path`."""
-    return _service_url("chromium")
-
-
-@pytest.fixture
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, and fail if it does not come true in time."""
 

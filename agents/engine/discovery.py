@@ -44,8 +44,8 @@ def ensure_builtin() -> Node:
 
 
 def find_local() -> Node | None:
-    """Register the Ollama server that OLLAMA_HOST names, or the one on this machine, if it answers."""
-    for url in [settings.OLLAMA_HOST] if settings.OLLAMA_HOST else [LOCAL_OLLAMA]:
+    """Register the Ollama server that OLLAMA_HOST names, else the one on this machine, if it answers."""
+    for url in filter(None, (settings.OLLAMA_HOST, LOCAL_OLLAMA)):
         try:
             address = base_url(url)
             OllamaClient(address).version()

@@ -5,7 +5,6 @@ event loops. It looks when it is woken (see `wakeups`) and once a second anyway.
 """
 
 import asyncio
-import json
 import logging
 import threading
 import time
@@ -18,7 +17,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from agents.engine import hints, wakeups
 from agents.engine.events import TERMINAL_TYPES
-from agents.models import AgentTask, TaskEvent
+from agents.models import AgentTask
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +35,6 @@ class Event(NamedTuple):
     @property
     def is_last(self) -> bool:
         return self.type in TERMINAL_TYPES
-
-    @property
-    def is_reset(self) -> bool:
-        """True where the text so far is void because the task starts over."""
-        return self.type == TaskEvent.Type.STATE and bool(json.loads(self.data).get("reset"))
 
 
 @dataclass(eq=False)

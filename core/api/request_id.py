@@ -10,6 +10,11 @@ from django.http import HttpRequest, HttpResponse
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
+def choose(given: str) -> str:
+    """Take an id from the caller where it is harmless, else make one."""
+    return given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+
+
 class RequestIdMiddleware:
     """Take X-Request-Id from the caller where it is harmless, else make one; answer with it."""
 
@@ -17,8 +22,7 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Request-Id", "")
-        request_id = given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+        request_id = choose(request.headers.get("X-Request-Id", ""))
         request.META["sutazai.request_id"] = request_id
         response = self.get_response(request)
         response["X-Request-Id"] = request_id

@@ -3,9 +3,10 @@ import json
 import pytest
 from rest_framework.exceptions import ParseError
 
+from agents.models import AgentTask, ChatSession
 from core.api.parsers import MAX_DEPTH, parse
 from tests.api import ApiClient, assert_problem
-from tests.factories import make_user
+from tests.factories import make_agent, make_builtin_node, make_user
 
 
 def test_it_reads_an_object():
@@ -58,8 +59,12 @@ def test_it_reads_down_to_the_deepest_level_allowed():
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "code"),
     [
-        ("application/json", b'{"message": "\xff"}', 400, "malformed-request"),
-        ("application/json", b'{"message": NaN}', 400, "malformed-request"),
+        pytest.param("application/json", b'{"message": "\xff"}', 400, "malformed-request", id="invalid UTF-8"),
+        pytest.param("application/json", b'{"message": NaN}', 400, "malformed-request", id="NaN"),
+        pytest.param("application/json", b'{"version": 1e999}', 400, "malformed-request", id="infinite number"),
+        pytest.param(
+            "application/json", b'{"version": ' + b"9" * 5000 + b"}", 400, "malformed-request", id="huge number"
+        ),
         ("application/json; charset=latin-1", b'{"message": "hi"}', 415, "unsupported-media-type"),
         ("text/plain", b'{"message": "hi"}', 415, "unsupported-media-type"),
         ("application/xml", b"<message/>", 415, "unsupported-media-type"),
@@ -69,9 +74,14 @@ def test_it_reads_down_to_the_deepest_level_allowed():
         ("application/x-www-form-urlencoded", b"x" * (10 * 2**20), 413, "body-too-large"),
     ],
 )
-def test_a_body_that_cannot_be_read_is_a_problem(content_type, body, status, code):
-    response = ApiClient(make_user()).post("/api/v1/chat/", body, content_type=content_type)
+def test_a_body_that_cannot_be_read_is_a_problem_and_changes_nothing(content_type, body, status, code):
+    make_builtin_node()
+    owner = make_user()
+    make_agent(owner, name="helper")
+    response = ApiClient(owner).post("/api/v1/chat/", body, content_type=content_type)
     assert_problem(response, status, code)
+    assert not AgentTask.objects.exists()
+    assert not ChatSession.objects.exists()
 
 
 @pytest.mark.django_db

@@ -1,0 +1,190 @@
+"""What the dispatcher does before and after Django: the protocol's messages in, the protocol's messages out."""
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+
+import pytest
+from django.db import connection
+
+from agents.engine import follow, operations
+from agents.engine.submit import cancel
+from agents.models import AgentTask
+from sutazai.asgi import application
+from tests.factories import make_agent, make_api_key, make_builtin_node, make_operator
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Answer:
+    """What the application sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict] = []
+
+    @property
+    def status(self) -> int:
+        return self.messages[0]["status"]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.messages[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+
+def call(
+    method: str, path: str, *parts: bytes, headers: Iterable[tuple[str, str]] = (), on_body=lambda _: None
+) -> Answer:
+    """Send a request whose body comes in parts. `on_body` sees the answer grow; where it says so, the client leaves."""
+    answer = Answer()
+    waiting = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ] or [{"type": "http.request", "body": b"", "more_body": False}]
+    left = asyncio.Event()
+
+    async def receive() -> dict:
+        if waiting:
+            return waiting.pop(0)
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        answer.messages.append(message)
+        if message["type"] == "http.response.body" and await asyncio.to_thread(on_body, answer):
+            left.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in (("host", "localhost"), *headers)],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+
+    async def run() -> None:
+        async with asyncio.timeout(30):
+            await application(scope, receive, send)
+
+    asyncio.run(run())
+    return answer
+
+
+@pytest.fixture
+def key() -> str:
+    operator = make_operator()
+    make_builtin_node()
+    make_agent(operator, name="helper", content={"allows_builtin_fallback": True})
+    return make_api_key(operator)
+
+
+def authorized(key: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {key}"), ("content-type", "application/json"), *more]
+
+
+def test_health_needs_no_database(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        answer = call("GET", "/health")
+    assert answer.status == 200
+    assert json.loads(answer.body)["status"] == "ok"
+
+
+def test_a_body_larger_than_allowed_is_refused_while_it_comes(key):
+    part = b"x" * 2**20
+    answer = call("POST", "/api/v1/chat/", *[part] * 10, headers=authorized(key, ("x-request-id", "request-17")))
+    problem = json.loads(answer.body)
+    assert answer.status == problem["status"] == 413
+    assert problem["code"] == "body-too-large"
+    assert problem["instance"] == "/api/v1/chat/"
+    assert problem["request_id"] == answer.headers["x-request-id"] == "request-17"
+    assert answer.headers["connection"] == "close"
+    assert not AgentTask.objects.exists()
+
+
+def test_a_body_in_parts_without_a_length_is_read_whole(key):
+    headers = authorized(key, ("transfer-encoding", "chunked"), ("prefer", "respond-async"))
+    answer = call("POST", "/api/v1/chat/", b'{"mess', b'age": "he', b'llo"}', headers=headers)
+    assert answer.status == 202
+    assert AgentTask.objects.get().input == {"message": "hello"}
+
+
+def test_a_header_with_an_underscore_stands_for_no_other(key):
+    answer = call("GET", "/api/v1/agents/", headers=[("authorization_", "x"), ("http_authorization", f"Bearer {key}")])
+    assert answer.status == 401
+
+
+def test_a_stream_ends_with_the_task_and_names_it_first(key):
+    def cancel_it(answer: Answer) -> None:
+        cancel(AgentTask.objects.get().pk)
+
+    answer = call(
+        "POST", "/api/v1/chat/", b'{"message": "hello", "stream": true}', headers=authorized(key), on_body=cancel_it
+    )
+    first, *_, last = answer.body.decode().strip().split("\n\n")
+    task = AgentTask.objects.get()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert first.startswith("id: 1\nevent: state\n")
+    assert json.loads(first.split("data: ")[1])["task"] == str(task.pk)
+    assert "event: error\n" in last
+    assert not [name for name in answer.headers if name.startswith("x-sutazai")]
+
+
+def test_a_client_who_leaves_is_followed_by_nobody_and_the_task_goes_on(key, wait_until):
+    call(
+        "POST",
+        "/api/v1/chat/",
+        b'{"message": "hello", "stream": true}',
+        headers=authorized(key),
+        on_body=lambda _: True,
+    )
+    wait_until(lambda: not follow.reader._followers)
+    assert not AgentTask.objects.get().is_finished
+
+
+@pytest.mark.parametrize(("code", "status"), [("cancelled", 409), ("deadline-passed", 504), ("connect-failed", 502)])
+def test_who_waits_for_an_answer_is_told_why_there_is_none(key, code, status, monkeypatch):
+    monkeypatch.setattr(operations, "CANCELLED", (code, "It ended."))
+    cancelling: list[uuid.UUID] = []
+
+    def end_it() -> None:
+        task = AgentTask.objects.first()
+        if task and not cancelling:
+            cancelling.append(task.pk)
+            cancel(task.pk)
+
+    follow.reader.start()
+    answer = call_ended_by(end_it, key)
+    problem = json.loads(answer.body)
+    assert answer.status == problem["status"] == status
+    assert problem["code"] == code
+    assert problem["task"] == str(cancelling[0])
+
+
+def call_ended_by(end_it: Callable[[], None], key: str) -> Answer:
+    """Wait for an answer while something else ends the task."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.02):
+            end_it()
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        return call("POST", "/api/v1/chat/", b'{"message": "hello"}', headers=authorized(key))
+    finally:
+        done.set()
+        thread.join()
