@@ -40,7 +40,7 @@ class Answer:
 def call(
     method: str, path: str, *parts: bytes, headers: Iterable[tuple[str, str]] = (), on_body=lambda _: None
 ) -> Answer:
-    """Send a request whose body comes in parts. `on_body` sees the answer grow; where it says so, the client leaves."""
+    """Send a request whose body comes in parts. `on_body` sees the answer grow; if it says so, the client leaves."""
     answer = Answer()
     waiting = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)}
