@@ -53,7 +53,7 @@ def settings_text(scale: Scale, seed: int) -> str:
     return (
         f"Seed {seed}; {scale.tasks} tasks for each fault at 50 submissions per second; {scale.kills} kills of each "
         f"process; broker down for {scale.broker_down_seconds:g} s; settings {own}; "
-        f"one task in a hundred runs for {scale.long_answer_seconds:g} s; "
+        f"one task in twenty runs for {scale.long_answer_seconds:g} s; "
         f"gap limit of the node {scale.gap_seconds:g} s (only where the test server falls silent)."
     )
 

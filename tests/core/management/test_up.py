@@ -1,5 +1,6 @@
 """The real group, once: started, wounded, stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +30,26 @@ class Up:
             "SUTAZAI_PORT": str(self.port),
             "OLLAMA_HOST": f"127.0.0.1:{free_port()}",
         }
+        self.start()
+
+    def start(self) -> None:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=self.environment)
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command; returns what it printed."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    def ask(self, key: str, **body: str) -> dict[str, Any]:
+        """Chat with the agent that answers whoever names none."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/v1/chat/",
+            json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
 
     def command(self) -> list[str]:
         return [sys.executable, "manage.py", "up", "--stop-with-parent"]
@@ -78,6 +98,15 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(up, wait_until):
     wait_until(lambda: up.says("SutazAI is ready at"), timeout_seconds=90)
     assert up.answers()
     assert up.says("Sign in as operator, password ")
+    key = up.manage("create_api_key", "--user", "operator")
+    answer = up.ask(key, message="hello")
+    assert set(answer) == {"response", "model", "cached", "session", "task", "truncated", "degraded"}
+    assert (answer["model"], answer["cached"], answer["truncated"], answer["degraded"]) == (
+        "builtin",
+        False,
+        False,
+        True,
+    )
 
     refused = up.try_another()
     assert refused.returncode == 1
@@ -97,6 +126,11 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(up, wait_until):
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(30) == 0
     assert not any(map(is_alive, owners))
+
+    up.start()
+    wait_until(lambda: up.says("SutazAI is ready at"), timeout_seconds=90)
+    assert not up.says("password")  # the operator is there already, and so is everything else
+    assert up.ask(key, message="hello again", session=answer["session"])["session"] == answer["session"]
 
 
 def test_nothing_outlives_a_killed_group(up, wait_until):
