@@ -155,6 +155,8 @@ STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
 
 # Sign-in ----------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "core.User"
+# Of the operator whom the first start creates; empty: a password is made up and shown once.
+OPERATOR_PASSWORD = env.str("SUTAZAI_OPERATOR_PASSWORD", default="")
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 PASSWORD_HASHERS = [

@@ -206,13 +206,17 @@ class NodeAdmin(ButtonsMixin):
 
     @button("Drain", icon="pause_circle", permission="change")
     def drain(self, request: HttpRequest, node: Node) -> None:
-        drain(node)
-        messages.success(request, f"{node.name} finishes what it runs and starts nothing new.")
+        if drain(node):
+            messages.success(request, f"{node.name} finishes what it runs and starts nothing new.")
+        else:
+            messages.info(request, f"{node.name} was draining already; nothing changed.")
 
     @button("Resume", icon="play_circle", permission="change", tone="primary")
     def resume(self, request: HttpRequest, node: Node) -> None:
-        resume(node)
-        messages.success(request, f"{node.name} takes tasks again.")
+        if resume(node):
+            messages.success(request, f"{node.name} takes tasks again.")
+        else:
+            messages.info(request, f"{node.name} was not draining; nothing changed.")
 
     @admin.action(description="Probe selected nodes", permissions=["change"])
     def probe_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:

@@ -389,7 +389,7 @@ def _node_table(known: Iterable[Node], running: Counter[int]) -> Table:
         "Nodes",
         ["Node", "State", "Since", "Running", "Loaded models"],
         rows,
-        empty="No nodes yet.",
+        empty="No nodes yet. Open Nodes and add an Ollama server by its address.",
         url=reverse("admin:agents_node_changelist"),
     )
 

@@ -37,7 +37,7 @@ class Agent(UUIDModel):
         "AgentVersion", on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
     )
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="agents")
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="agents")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="agents", db_index=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -79,7 +79,7 @@ class AgentVersion(UUIDModel):
         COMPACT = "compact", "Summarise the oldest turns"
         FLAG = "flag", "Drop the oldest turns and say so"
 
-    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="versions")
+    agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="versions", db_index=False)
     number = models.PositiveIntegerField()
     model = models.CharField(
         max_length=200,
@@ -114,7 +114,10 @@ class AgentVersion(UUIDModel):
 
     class Meta:
         ordering = ["-number"]
-        constraints = [models.UniqueConstraint(fields=["agent", "number"], name="version_number_once_per_agent")]
+        constraints = [
+            # Serves the list of an agent's versions, and the look-up of one by its number.
+            models.UniqueConstraint(fields=["agent", "number"], name="version_number_once_per_agent"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.agent.name} v{self.number}"

@@ -12,7 +12,9 @@ class ChatSession(UUIDModel):
 
     agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="sessions")
     title = models.CharField(max_length=120, blank=True)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="chat_sessions")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="chat_sessions", db_index=False
+    )
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="chat_sessions")
     created_at = models.DateTimeField()
     last_active_at = models.DateTimeField()
@@ -45,7 +47,10 @@ class ChatMessage(UUIDModel):
 
     class Meta:
         ordering = ["id"]
-        constraints = [models.UniqueConstraint(fields=["task", "role"], name="message_once_per_task_and_role")]
+        constraints = [
+            # Serves the look-up of a task's messages, and decides between two that write its answer.
+            models.UniqueConstraint(fields=["task", "role"], name="message_once_per_task_and_role"),
+        ]
         indexes = [
             models.Index(fields=["session", "id"], name="messages_of_session"),  # transcript and model context
         ]

@@ -39,7 +39,7 @@ class Node(UUIDModel):
         UP = "up", "Up"
         DOWN = "down", "Down"
 
-    name = models.CharField(max_length=60, unique=True)
+    name = models.CharField(max_length=60, unique=True)  # also serves the lists, which are in its order
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.OLLAMA, editable=False)
     url = models.URLField(
         max_length=300, blank=True, help_text="Address of the Ollama server, such as http://127.0.0.1:11434."
@@ -71,6 +71,7 @@ class Node(UUIDModel):
     class Meta:
         ordering = ["name"]
         constraints = [
+            # Serve the checks of a new node, and decide between two at the same moment.
             models.UniqueConstraint(fields=["url"], condition=~models.Q(url=""), name="one_node_per_url"),
             models.UniqueConstraint(fields=["kind"], condition=models.Q(kind="builtin"), name="one_builtin_node"),
             models.CheckConstraint(
@@ -97,7 +98,7 @@ class NodeModelQuerySet(models.QuerySet["NodeModel"]):
 class NodeModel(models.Model):
     """A model on a node. The grant locks this row: it stands for the slots of the model on that node."""
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="places")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="places", db_index=False)
     name = models.CharField(max_length=200)
     is_available = models.BooleanField(default=True)
     digest = models.CharField(max_length=100, blank=True)
@@ -118,7 +119,10 @@ class NodeModel(models.Model):
         ordering = ["node", "name"]
         verbose_name = "model on a node"
         verbose_name_plural = "models on nodes"
-        constraints = [models.UniqueConstraint(fields=["node", "name"], name="model_once_per_node")]
+        constraints = [
+            # Serves the list of a node's models, and their look-up when a node is asked what it has.
+            models.UniqueConstraint(fields=["node", "name"], name="model_once_per_node"),
+        ]
         indexes = [
             # The grant asks which nodes have a model, several times a second.
             models.Index(fields=["name"], condition=models.Q(is_available=True), name="nodes_with_model"),

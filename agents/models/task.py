@@ -19,17 +19,14 @@ class AgentTaskQuerySet(models.QuerySet["AgentTask"]):
     def unfinished(self) -> "AgentTaskQuerySet":
         return self.filter(status__in=AgentTask.UNFINISHED_STATUSES)
 
-    def finished(self) -> "AgentTaskQuerySet":
-        return self.filter(status__in=AgentTask.FINISHED_STATUSES)
-
 
 class AgentTask(UUIDModel):
     """A task that was accepted and will end, whatever dies on the way.
 
     QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | EXPIRED
     RUNNING -> QUEUED when its runner died, stopped, or met an error worth another try
-    RUNNING -> WAITING_APPROVAL -> QUEUED for agents that ask a person
-    QUEUED | WAITING_APPROVAL -> CANCELLED | EXPIRED
+    QUEUED -> CANCELLED | EXPIRED
+    WAITING_APPROVAL is promised to clients for kinds that ask a person; no kind does yet, and no step leads there.
     Only `agents.engine` moves it.
     """
 

@@ -21,6 +21,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     search_fields = ("username", "email", "first_name", "last_name")
     list_select_related = ("team",)
     ordering = ("username",)
+    empty_hint = "Add a person, then hand them a key or tick their rights."
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -58,13 +59,14 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    pass
+    empty_hint = "A group is a set of permissions under a name. Make one, then add people to it."
 
 
 @admin.register(Team)
 class TeamAdmin(ModelAdmin):
     list_display = ("name", "slug", "member_count", "created_at")
     search_fields = ("name", "slug")
+    empty_hint = "A team shares its agents. Add one, then move people to it."
 
     fields = ("name", "slug")
     prepopulated_fields = {"slug": ("name",)}

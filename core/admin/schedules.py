@@ -4,15 +4,24 @@ from typing import ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat.admin import ClockedScheduleAdmin as BeatClockedScheduleAdmin
 from django_celery_beat.admin import CrontabScheduleAdmin as BeatCrontabScheduleAdmin
 from django_celery_beat.admin import PeriodicTaskAdmin as BeatPeriodicTaskAdmin
 from django_celery_beat.admin import PeriodicTaskForm, TaskSelectWidget
-from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    PeriodicTasks,
+    SolarSchedule,
+)
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from core.admin.base import report
 from core.formats import moment
 
 for _model in (PeriodicTask, IntervalSchedule, CrontabSchedule, ClockedSchedule, SolarSchedule):
@@ -36,6 +45,9 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, ModelAdmin):
     list_filter = ("enabled", "task")
     list_select_related = ("interval", "crontab", "solar", "clocked")
     date_hierarchy = None
+    empty_hint = (
+        "A schedule has the worker do something by itself. Housekeeping's own are made again at the next start."
+    )
 
     form: ClassVar[type[forms.ModelForm]] = ConsolePeriodicTaskForm
     actions = ("enable_selected", "disable_selected")
@@ -45,12 +57,21 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, ModelAdmin):
         return moment(task.last_run_at)
 
     @admin.action(description="Enable selected schedules", permissions=["change"])
-    def enable_selected(self, request: HttpRequest, queryset: object) -> None:
-        self.enable_tasks(request, queryset)
+    def enable_selected(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        _switch(request, queryset, is_enabled=True, verb="Enabled", why_skipped="enabled already.")
 
     @admin.action(description="Disable selected schedules", permissions=["change"])
-    def disable_selected(self, request: HttpRequest, queryset: object) -> None:
-        self.disable_tasks(request, queryset)
+    def disable_selected(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        _switch(request, queryset, is_enabled=False, verb="Disabled", why_skipped="disabled already.")
+
+
+def _switch(
+    request: HttpRequest, schedules: QuerySet[PeriodicTask], *, is_enabled: bool, verb: str, why_skipped: str
+) -> None:
+    total = schedules.count()
+    changed = schedules.exclude(enabled=is_enabled).update(enabled=is_enabled, last_run_at=None)
+    PeriodicTasks.update_changed()  # beat looks only when told
+    report(request, done=changed, verb=verb, noun="schedule", skipped=total - changed, why_skipped=why_skipped)
 
 
 class ScheduleAdmin(ModelAdmin):

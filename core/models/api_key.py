@@ -14,7 +14,7 @@ class ApiKey(UUIDModel):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=100, blank=True)
-    key_id = models.CharField(max_length=16, unique=True, editable=False)
+    key_id = models.CharField(max_length=16, unique=True, editable=False)  # serves the look-up at every request
     secret_hash = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)

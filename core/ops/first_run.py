@@ -3,10 +3,10 @@
 Steps run in the order of their registration, at every start; each does nothing where nothing is missing.
 """
 
-import os
 import secrets
 from collections.abc import Callable
 
+from django.conf import settings
 from django.utils.module_loading import autodiscover_modules
 
 from core.models import User
@@ -43,9 +43,8 @@ def ensure_operator() -> list[str]:
     """Create a first operator, unless somebody can use the console already."""
     if User.objects.filter(is_staff=True, is_active=True).exists():
         return []
-    given_password = os.environ.get("SUTAZAI_OPERATOR_PASSWORD", "")
-    password = given_password or secrets.token_urlsafe(PASSWORD_BYTES)
+    password = settings.OPERATOR_PASSWORD or secrets.token_urlsafe(PASSWORD_BYTES)
     User.objects.create_superuser(username=OPERATOR, password=password)
-    if given_password:
+    if settings.OPERATOR_PASSWORD:
         return [f"Sign in as {OPERATOR}, with the password from SUTAZAI_OPERATOR_PASSWORD."]
     return [f"Sign in as {OPERATOR}, password {password} (shown only now; change it in the console)."]

@@ -116,12 +116,14 @@ def test_a_drained_node_starts_nothing_until_it_is_resumed(console: Client, oper
     node = make_node(models=("tinyllama:latest",))
     agent = make_agent(operator, content={"model": "tinyllama"})
 
-    press(console, "drain", node)
+    assert "starts nothing new" in press(console, "drain", node)
     task = make_task(operator, agent)
     assert task.status == "queued"
-    press(console, "resume", node)
+    assert "nothing changed" in press(console, "drain", node)
+    assert "takes tasks again" in press(console, "resume", node)
 
     assert AgentTask.objects.get(pk=task.pk).status == "running"
+    assert "nothing changed" in press(console, "resume", node)
 
 
 def test_more_slots_take_what_waits_at_once(console: Client, operator: User) -> None:

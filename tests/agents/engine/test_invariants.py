@@ -179,7 +179,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert not NodeModel.objects.filter(name=model, is_available=True).exists()
             return
         if key:
-            assert known is None or known == (body + model, accepted.task_id), "one key, two meanings"
+            assert known is None or known == (body + model, accepted.task_id), "I9: one key, two meanings"
             self.keys[key] = (body + model, accepted.task_id)
         assert accepted.is_replay == (known is not None)
         self.acknowledged.add(accepted.task_id)
@@ -217,7 +217,7 @@ class EngineMachine(RuleBasedStateMachine):
             takes.append(operations.Take(task_id, other.name))
         self._take(takes)
         if how == "twice":
-            assert self._take(takes) == [None], "one grant was taken twice"
+            assert self._take(takes) == [None], "I11: one grant was taken twice"
 
     def _take(self, takes: list[operations.Take]) -> list[Ticket | None]:
         tickets = apply(operations.take, takes)
@@ -228,7 +228,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _begin(self, ticket: Ticket, runner: Runner) -> None:
         key = (ticket.task_id, ticket.fence)
-        assert key not in self.tickets, "the same right to run was given twice"
+        assert key not in self.tickets, "I4: the same right to run was given twice"
         self.tickets.add(key)
         row = AgentTask.objects.get(pk=ticket.task_id)
         assert (row.status, row.fence, row.runner) == (Status.RUNNING, ticket.fence, runner.name)
@@ -349,14 +349,14 @@ class EngineMachine(RuleBasedStateMachine):
             for row in snapshot.tasks.values():
                 if row["status"] == Status.RUNNING and not row["runner"] and row["announced_at"] is None:
                     age = (now - row["granted_at"]).total_seconds()
-                    assert age <= django_settings.RELAY_SECONDS, "nobody announced a grant"
+                    assert age <= django_settings.RELAY_SECONDS, "I8: nobody announced a grant"
 
     def _reap(self) -> None:
         caretaker.reap()
         now = self.clock.now()
         for row in Snapshot.read().tasks.values():
-            assert row["finished_at"] or row["deadline_at"] > now, "a task outlived its deadline"
-            assert row["status"] != Status.RUNNING or row["lease_until"] >= now, "a lease outlived its time"
+            assert row["finished_at"] or row["deadline_at"] > now, "I7: a task outlived its deadline"
+            assert row["status"] != Status.RUNNING or row["lease_until"] >= now, "I4: a lease outlived its time"
 
     def _alive(self) -> list[Runner]:
         return [runner for runner in self.runners if runner.is_alive]
@@ -377,9 +377,9 @@ class EngineMachine(RuleBasedStateMachine):
         after = Snapshot.read()
         check(after)
         check_step(self.before, after, self.clock.now())
-        assert self.acknowledged == after.tasks.keys(), "an accepted task is missing, or one came from nowhere"
+        assert self.acknowledged == after.tasks.keys(), "I1: an accepted task is missing, or one came from nowhere"
         for task_id, row in after.tasks.items():
-            assert row["result"] in (None, answer_to(task_id)), "the answer was mangled"
+            assert row["result"] in (None, answer_to(task_id)), "I11: the answer was mangled"
             assert row["runner"] == "" or (task_id, row["fence"]) in self.tickets
         self.before = after
 
@@ -409,7 +409,7 @@ class EngineMachine(RuleBasedStateMachine):
                 return
             self.clock.advance(5)
         stuck = AgentTask.objects.unfinished().values()
-        raise AssertionError(f"these never end: {list(stuck)}")
+        raise AssertionError(f"I13: these never end: {list(stuck)}")
 
     def _work(self, worker: Runner) -> None:
         while self.messages:

@@ -179,14 +179,16 @@ def test_a_schedule_can_be_edited(console: Client, schedule: PeriodicTask) -> No
 
 
 def test_schedules_are_switched_off_and_on(console: Client, schedule: PeriodicTask) -> None:
-    def act(action: str) -> None:
+    def act(action: str) -> str:
         data: dict[str, Any] = {"action": action, "_selected_action": [str(schedule.pk)]}
-        console.post(reverse("admin:django_celery_beat_periodictask_changelist"), data)
+        text = console.post(reverse("admin:django_celery_beat_periodictask_changelist"), data, follow=True).text
         schedule.refresh_from_db()
+        return text
 
-    act("disable_selected")
+    assert "Disabled 1 schedule." in act("disable_selected")
     assert not schedule.enabled
-    act("enable_selected")
+    assert "Skipped 1 schedule: disabled already." in act("disable_selected")
+    assert "Enabled 1 schedule." in act("enable_selected")
     assert schedule.enabled
 
 

@@ -8,8 +8,8 @@ from core.ops import first_run
 pytestmark = pytest.mark.django_db
 
 
-def test_the_first_operator_gets_a_password_that_works(monkeypatch):
-    monkeypatch.delenv("SUTAZAI_OPERATOR_PASSWORD", raising=False)
+def test_the_first_operator_gets_a_password_that_works(settings):
+    settings.OPERATOR_PASSWORD = ""
 
     [line] = first_run.ensure_operator()
 
@@ -19,8 +19,8 @@ def test_the_first_operator_gets_a_password_that_works(monkeypatch):
     assert operator.is_superuser
 
 
-def test_a_given_password_is_used_and_never_shown(monkeypatch):
-    monkeypatch.setenv("SUTAZAI_OPERATOR_PASSWORD", "correct horse battery")
+def test_a_given_password_is_used_and_never_shown(settings):
+    settings.OPERATOR_PASSWORD = "correct horse battery"
 
     [line] = first_run.ensure_operator()
 
@@ -28,11 +28,11 @@ def test_a_given_password_is_used_and_never_shown(monkeypatch):
     assert "horse" not in line
 
 
-def test_a_second_start_changes_nobody(monkeypatch):
+def test_a_second_start_changes_nobody(settings):
     first_run.ensure_operator()
     before = User.objects.values_list("username", "password")
 
-    monkeypatch.setenv("SUTAZAI_OPERATOR_PASSWORD", "another password")
+    settings.OPERATOR_PASSWORD = "another password"
 
     assert first_run.ensure_operator() == []
     assert list(User.objects.values_list("username", "password")) == list(before)
