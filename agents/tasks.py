@@ -7,7 +7,6 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
 from agents.engine import execution, service
-from core.ops.heartbeat import heartbeat
 
 
 @shared_task(name="agents.run")
@@ -18,10 +17,8 @@ def run(task_id: str) -> None:
 @worker_ready.connect
 def start_engine(**_: Any) -> None:
     service.start()
-    heartbeat.start()
 
 
 @worker_shutting_down.connect
 def stop_engine(**_: Any) -> None:
-    heartbeat.stop()
     service.stop()

@@ -78,12 +78,23 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
         await _through_django(scope, receive, send)
 
 
+class _BodyTooLarge(Exception):
+    """A request's body has more bytes than a request may have."""
+
+
+class _ClientGone(Exception):
+    """The connection ended before the request was whole."""
+
+
 async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
-    body = await _read_body(receive)
-    if body is None:
+    try:
+        body = await _read_body(receive)
+    except _BodyTooLarge:
         response = _too_large(scope)
         await _send(send, response.status_code, _headers(response), response.content, closes=True)
         return
+    except _ClientGone:
+        return  # half a request must not pass for a whole one
     answer = _Answer(send)
     await _django(_plain(scope, body), _replay(body), answer.send)
     if answer.follow:
@@ -119,15 +130,16 @@ def _plain(scope: Scope, body: bytes) -> Scope:
     return {**scope, "headers": headers, "query_string": query}
 
 
-async def _read_body(receive: Receive) -> bytes | None:
-    """Read a request's body; None when it is larger than a request may be."""
+async def _read_body(receive: Receive) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
         part = message.get("body", b"")
         size += len(part)
         if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return None
+            raise _BodyTooLarge
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)

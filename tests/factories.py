@@ -3,12 +3,12 @@
 import itertools
 from typing import Any
 
-from agents.engine import clock
 from agents.engine.discovery import ensure_builtin
 from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
 from core.models import Team, User
+from core.ops import clock
 
 _numbers = itertools.count(1)
 

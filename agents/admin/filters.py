@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter, RadioFilter
 
 from agents import kinds
-from agents.engine import clock
 from agents.models import AgentTask
+from core.ops import clock
 
 Status = AgentTask.Status
 

@@ -17,11 +17,11 @@ from django.db.models.functions import Cast, Coalesce, Left
 from django.urls import reverse
 
 from agents.admin.advice import advice
-from agents.engine import clock
 from agents.models import AgentTask, Node, NodeModel
 from core.admin import dashboard
 from core.admin.dashboard import Cell, Chart, Figure, Panel, Problem, Series, Table
 from core.formats import age, duration
+from core.ops import clock
 
 Status = AgentTask.Status
 

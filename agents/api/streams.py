@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 
 from agents.engine.follow import Event, reader
@@ -88,7 +89,17 @@ async def wait_for_end(task_id: uuid.UUID) -> None:
 
 def answer(task_id: uuid.UUID, request_id: str) -> HttpResponse:
     """Tell an ended task's answer, or why there is none."""
-    task = AgentTask.objects.select_related("session").get(pk=task_id)
+    try:
+        task = AgentTask.objects.select_related("session").filter(pk=task_id).first()
+    except (OperationalError, InterfaceError):
+        return _ask_later(task_id, request_id)
+    if task is None:
+        return problems.response(
+            status=HTTPStatus.NOT_FOUND,
+            code="not-found",
+            title="The task was deleted while it was awaited",
+            request_id=request_id,
+        )
     if task.status != AgentTask.Status.SUCCEEDED:
         return problems.response(
             status=FAILURE_STATUS.get(task.error_code, HTTPStatus.BAD_GATEWAY),
@@ -108,3 +119,16 @@ def answer(task_id: uuid.UUID, request_id: str) -> HttpResponse:
         "degraded": task.is_degraded,
     }
     return HttpResponse(json.dumps(body), content_type="application/json")
+
+
+def _ask_later(task_id: uuid.UUID, request_id: str) -> HttpResponse:
+    response = problems.response(
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        code="database-unavailable",
+        title="The database is busy or away",
+        detail="The task was accepted and has ended. Ask for it in a moment.",
+        request_id=request_id,
+        extra={"task": str(task_id)},
+    )
+    response["Retry-After"] = str(problems.DATABASE_RETRY_SECONDS)
+    return response

@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Sequence
 
 from celery import current_app
-from django.db import DatabaseError, InterfaceError
 from kombu.exceptions import OperationalError
 
 from agents.engine import hints, operations
 from agents.engine.process import writer
+from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +40,18 @@ class Announcer:
 
     def start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="engine-announcer", daemon=True)
-            self._thread.start()
+            self._thread = start_endless("engine-announcer", self._round)
             hints.granted_listeners.append(self._queue.put)
 
-    def _run(self) -> None:
-        while True:
-            task_ids = self._queue.get()
-            try:
-                publish(task_ids)
-            except (OperationalError, OSError) as error:
-                logger.warning("The broker took no message; the relay will repeat it: %s", error)
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("A grant was published but not marked so; it will be published twice: %s", error)
+    def _round(self) -> None:
+        """Publish what has gathered, each task once. After an error the rest is dropped: the relay repeats it."""
+        gathered = dict.fromkeys(self._queue.get())
+        while not self._queue.empty():
+            gathered |= dict.fromkeys(self._queue.get())
+        try:
+            publish(list(gathered))
+        except (OperationalError, OSError) as error:
+            logger.warning("The broker took no message; the relay will repeat it: %s", error)
 
 
 announcer = Announcer()

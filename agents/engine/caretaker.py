@@ -16,14 +16,16 @@ import time
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import F, Q
 
-from agents.engine import clock, hints, operations
+from agents.engine import hints, operations
+from agents.engine.owners import this_process
 from agents.engine.process import writer
+from agents.engine.runs import runs
 from agents.models import AgentTask
-from core.ops import leases
+from core.ops import clock, leases
 from core.ops.processes import is_alive, is_on_this_host
+from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +47,13 @@ class Caretaker:
 
     def start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="engine-caretaker", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self._round()
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("The caretaker skips a round: %s", error)
-                connection.close()
-            time.sleep(settings.RELAY_SECONDS)
+            self._thread = start_endless("engine-caretaker", self._round)
 
     def _round(self) -> None:
+        self._look()
+        time.sleep(settings.RELAY_SECONDS)
+
+    def _look(self) -> None:
         free_dead_runners()
         if not self._has_announced:
             announce_unclaimed()
@@ -72,26 +68,39 @@ class Caretaker:
     def _has_duty(self) -> bool:
         if time.monotonic() < self._renew_duty_at:
             return True
-        if not hold_duty(clock.now()):
+        if not hold_duty():
             return False
         self._renew_duty_at = time.monotonic() + RENEW_DUTY_SECONDS
         return True
 
 
-def hold_duty(now: datetime) -> bool:
+def hold_duty() -> bool:
     """Take or renew the caretaker's lease; False while another living process holds it."""
-    return leases.take(DUTY, now, seconds=DUTY_SECONDS, renews=True)
+    return leases.take(DUTY, seconds=DUTY_SECONDS, renews=True)
 
 
 def free_dead_runners() -> int:
     """Put the tasks of this host's dead processes back into the queue; returns how many."""
-    runners = AgentTask.objects.running().exclude(runner="").order_by().values_list("runner", flat=True).distinct()
+    runners = set(AgentTask.objects.running().exclude(runner="").order_by().values_list("runner", flat=True))
+    if this_process() in runners:
+        give_back_forgotten()
     dead = [runner for runner in runners if is_on_this_host(runner) and not is_alive(runner)]
     if not dead:
         return 0
     freed = writer.call(operations.reap, Q(runner__in=dead))
     logger.warning("Freed %d tasks of %d dead processes.", freed, len(dead))
     return freed
+
+
+def give_back_forgotten() -> None:
+    """Put tasks back that this process was given and does not run: the answer that said so was lost on its way."""
+    late = clock.now() - timedelta(seconds=settings.REAPER_SECONDS)
+    mine = AgentTask.objects.running().filter(runner=this_process(), started_at__lt=late)
+    for task_id, fence in mine.values_list("pk", "fence"):
+        if not runs.holds(task_id, fence):
+            change = operations.SendBack(task_id, fence, reason="The run never began.")
+            if writer.call(operations.send_back, change):
+                logger.warning("Task %s was given to this process, which does not run it.", task_id)
 
 
 def announce_unclaimed() -> None:

@@ -33,10 +33,10 @@ class ChosenModel:
     """
 
     def __init__(self, place: NodeModel, options: JsonObject, interrupt: Interrupt, deadline: float) -> None:
+        self.place = place
         self.node = place.node
         self.is_builtin = place.node.is_builtin
         self.context_tokens = _context_tokens(place, options)
-        self._place = place
         self._interrupt = interrupt
         self._deadline = deadline
         self.calls: list[ChatChunk] = []
@@ -48,7 +48,7 @@ class ChosenModel:
         if self.is_builtin:
             chunks = _builtin_chunks(messages)
         else:
-            request = ChatRequest(model=self._place.name, messages=messages, options=options, format=schema)
+            request = ChatRequest(model=self.place.name, messages=messages, options=options, format=schema)
             chunks = client_for(self.node).chat(request, interrupt=self._interrupt, deadline=self._deadline)
         for chunk in chunks:
             if chunk.done:

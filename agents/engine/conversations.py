@@ -3,11 +3,11 @@
 import uuid
 
 from agents import kinds
-from agents.engine import clock
 from agents.engine.errors import AgentNotReady
 from agents.models import Agent, ChatSession
 from core.exceptions import InvalidInput
 from core.models import User
+from core.ops import clock
 
 
 def begin(agent: Agent, owner: User, *, title: str = "", session_id: uuid.UUID) -> ChatSession:

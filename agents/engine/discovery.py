@@ -94,6 +94,8 @@ def _write_models(node: Node, installed: Iterable[InstalledModel], loaded: dict[
     now = timezone.now()
     rows = {row.name: row for row in (_row(node, model, loaded, now) for model in installed)}
     with transaction.atomic():
+        # In the order in which the grant locks them too.
+        list(NodeModel.objects.select_for_update(no_key=True).filter(node=node).order_by("pk").values_list("pk"))
         NodeModel.objects.bulk_create(
             rows.values(),
             update_conflicts=True,

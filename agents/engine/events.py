@@ -15,9 +15,7 @@ def encode(data: Mapping[str, Any]) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def event(
-    task: AgentTask, type_: TaskEvent.Type, data: Mapping[str, Any], now: datetime, *, number: int | None = None
-) -> TaskEvent:
+def event(task: AgentTask, type_: TaskEvent.Type, data: Mapping[str, Any], now: datetime) -> TaskEvent:
     """Make the task's next event and raise the task's counter; the caller saves both in one transaction."""
-    task.event_count = task.event_count + 1 if number is None else number
+    task.event_count += 1
     return TaskEvent(task_id=task.pk, number=task.event_count, type=type_, data=encode(data), created_at=now)

@@ -16,17 +16,19 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import clock, isolation, node_health, operations, remembered, statements
+from agents.engine import isolation, node_health, operations, remembered, statements
 from agents.engine.chosen_model import ChosenModel
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
 from agents.engine.process import writer
+from agents.engine.room import room
 from agents.engine.runs import Run, runs
 from agents.engine.text_stream import LeaseLost, TextStream
 from agents.kinds import KINDS
 from agents.kinds.base import CannotAnswer, Outcome, Work
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, Interrupted, OllamaError
+from core.ops import clock
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +36,33 @@ Status = AgentTask.Status
 
 
 def run(task_id: uuid.UUID) -> None:
-    """Run a granted task, then whatever waits for the slot it leaves."""
-    ticket = None if runs.is_closed else writer.call(operations.take, operations.Take(task_id, this_process()))
+    """Run a granted task, then whatever waits for the slot it leaves, then what was turned away meanwhile."""
+    if not room.enter():
+        return
+    try:
+        ticket = None if runs.is_closed else writer.call(operations.take, operations.Take(task_id, this_process()))
+        _run_on(ticket)
+    finally:
+        while not room.leave():
+            _run_on(_oldest())
+
+
+def _run_on(ticket: Ticket | None) -> None:
     while ticket is not None:
         is_suspect = ticket.interruptions >= operations.SUSPECT_INTERRUPTIONS
         ticket = isolation.run_apart(ticket) if is_suspect else execute(ticket)
+
+
+def _oldest() -> Ticket | None:
+    """Take the task that has been granted longest, if any."""
+    try:
+        ticket = None if runs.is_closed else writer.call(operations.take_oldest, this_process())
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("Cannot look for granted tasks; they will be announced again: %s", error)
+        return None
+    if ticket is not None:
+        room.turned_away()  # and so may others have been
+    return ticket
 
 
 def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
@@ -137,14 +161,14 @@ class Attempt:
             status,
             tail=tail,
             run={**self.model.notes(), **(notes or {})},
-            next_for=this_process() if self.run.takes_next else "",
+            next_for=this_process() if self.run.takes_next and not room.has_turned_away else "",
             **end,
         )
         return writer.call(operations.finish, finish).next_ticket
 
     def _after_error(self, error: OllamaError) -> Ticket | None:
         """Try again later where that may help, else fail with what an operator can act on."""
-        node_health.failed(self.model.node, error)
+        node_health.failed(self.model.place, error)
         limit = settings.MAX_ATTEMPTS
         tries = limit if error.max_retries is None else min(limit, error.max_retries + 1)
         if not error.retryable or self.task.attempts + 1 >= tries:

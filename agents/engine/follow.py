@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
 from agents.engine import hints, wakeups
 from agents.engine.events import TERMINAL_TYPES
 from agents.models import AgentTask
+from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class Reader:
         self._woken: set[uuid.UUID] = set()
         self._changed = threading.Condition()
         self._is_started = False
+        # time.monotonic() of the next look at all, however busy the wake-ups of some keep us
+        self._look_at = 0.0
 
     def start(self) -> None:
         with self._changed:
@@ -67,7 +70,7 @@ class Reader:
                 return
             self._is_started = True
         hints.changed_listeners.append(self.wake)
-        threading.Thread(target=self._run, name="engine-reader", daemon=True).start()
+        start_endless("engine-reader", self._round)
         wakeups.listen(self.wake, self._wait_for_followers)
 
     def wake(self, task_ids: Sequence[uuid.UUID] | None) -> None:
@@ -104,29 +107,22 @@ class Reader:
             if not same_task:
                 self._followers.pop(follower.task_id, None)
 
-    def _wait_for_followers(self) -> bool:
+    def _wait_for_followers(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: bool(self._followers))
-        return True
 
-    def _run(self) -> None:
-        look_at = 0.0  # time.monotonic() of the next look at all, however busy the wake-ups of some keep us
-        while True:
-            if not self._followers:
-                connection.close()  # nobody to read for: do not keep one from the pool
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._followers))
-                self._changed.wait_for(lambda: bool(self._woken), max(0.0, look_at - time.monotonic()))
-                if time.monotonic() >= look_at:
-                    look_at = time.monotonic() + LOOK_SECONDS
-                    self._woken.update(self._followers)
-                woken, self._woken = self._woken, set()
-                followers = [item for task_id in woken for item in self._followers.get(task_id, ())]
-            try:
-                self._serve(followers)
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("Cannot read events for %d followers: %s", len(followers), error)
-                connection.close()
+    def _round(self) -> None:
+        if not self._followers:
+            connection.close()  # nobody to read for: do not keep one from the pool
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._followers))
+            self._changed.wait_for(lambda: bool(self._woken), max(0.0, self._look_at - time.monotonic()))
+            if time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + LOOK_SECONDS
+                self._woken.update(self._followers)
+            woken, self._woken = self._woken, set()
+            followers = [item for task_id in woken for item in self._followers.get(task_id, ())]
+        self._serve(followers)
 
     def _serve(self, followers: Iterable[_Follower]) -> None:
         """Hand each follower what is new for it; end those that have had everything."""

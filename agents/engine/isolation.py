@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import uuid
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 
@@ -57,7 +56,7 @@ class Quarantine:
     def __init__(self) -> None:
         """Start the process. Raises OSError."""
         self._lock = threading.Lock()
-        self._inmates: dict[uuid.UUID, Future[Ending]] = {}
+        self._inmates: dict[Ticket, Future[Ending]] = {}
         self._is_closed = False
         self._was_killed = False
         self._pipe, its_end = _forking.Pipe()
@@ -71,7 +70,7 @@ class Quarantine:
         with self._lock:
             if self._is_closed or not self._send(ticket):
                 return None
-            ending = self._inmates[ticket.task_id] = Future()
+            ending = self._inmates[ticket] = Future()
         return ending
 
     def stop(self) -> None:
@@ -112,9 +111,9 @@ class Quarantine:
             future.set_result(ending)
         self._pipe.close()
 
-    def _let_out(self, task_id: uuid.UUID) -> None:
+    def _let_out(self, ticket: Ticket) -> None:
         with self._lock:
-            future = self._inmates.pop(task_id)
+            future = self._inmates.pop(ticket)
             if not self._inmates:
                 self._close()
         future.set_result(Ending.RETURNED)
@@ -218,4 +217,4 @@ def _work(ticket: Ticket, pipe: Connection, answering: threading.Lock) -> None:
     finally:
         connection.close()
         with answering:
-            pipe.send(ticket.task_id)
+            pipe.send(ticket)

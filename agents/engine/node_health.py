@@ -2,20 +2,21 @@
 
 from django.utils import timezone
 
-from agents.models import Node
-from agents.ollama.errors import ConnectFailed, NotOllama, OllamaError
+from agents.models import Node, NodeModel
+from agents.ollama.errors import ConnectFailed, ModelNotFound, NotOllama, OllamaError
 
 
-def failed(node: Node | None, error: OllamaError) -> None:
-    """Mark a node as down when it could not be reached, so that the next task goes elsewhere."""
-    if node is not None and isinstance(error, ConnectFailed | NotOllama):
-        set_status(node, Node.Status.DOWN, error.detail)
+def failed(place: NodeModel, error: OllamaError) -> None:
+    """Have the next task go elsewhere when a node could not be reached, or does not have the model any more."""
+    if isinstance(error, ConnectFailed | NotOllama):
+        set_status(place.node, Node.Status.DOWN, error.detail)
+    elif isinstance(error, ModelNotFound):
+        NodeModel.objects.filter(pk=place.pk).update(is_available=False, is_loaded=False)
 
 
-def answered(node: Node | None) -> None:
+def answered(node: Node) -> None:
     """Mark a node as up: it has just answered."""
-    if node is not None:
-        set_status(node, Node.Status.UP, "")
+    set_status(node, Node.Status.UP, "")
 
 
 def set_status(node: Node, status: "Node.Status", reason: str) -> None:

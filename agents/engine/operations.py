@@ -1,9 +1,11 @@
 """What the writer writes: each operation takes a list of changes and moves them within one transaction.
 
-ORDER is the order of a run's life; within a batch the writer keeps to it. Whatever locks tasks that others hold comes
-before what only locks the places of models (see `grant`), so that two processes seldom wait for each other.
+An operation runs again when its transaction failed, even where the database had committed it and only the answer was
+lost. So it never changes what it was handed, and a change that was written already is no error.
+Each locks in one order, so that two processes do not wait for each other: tasks, the places of models, conversations.
 """
 
+import copy
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -46,6 +48,7 @@ class Submission:
     new_session: ChatSession | None
     message: ChatMessage | None
     idempotency_key: idempotency.IdempotencyKey | None
+    tries: list[datetime] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,14 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     waiting = dict(slots.waiting)
     answers: list[Submitted | Exception] = []
     accepted: list[Submission] = []
+    tasks: list[AgentTask] = []
     news: list[TaskEvent] = []
+    written = _written_before(submissions, now)
     for submission in submissions:
-        task = submission.task
+        if submission.task.pk in written:
+            answers.append(Submitted(submission.task.pk, is_replay=False))
+            continue
+        task = copy.copy(submission.task)
         try:
             answer = _admit(submission, waiting, now)
         except Refused as refusal:
@@ -75,15 +83,24 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
         if answer.is_replay:
             continue
         accepted.append(submission)
+        tasks.append(task)
         news.append(_first_event(task, now))
         place = None if waiting.get(task.model) else slots.occupy(task.model)
         if place is None:
             waiting[task.model] = waiting.get(task.model, 0) + 1
         else:
             news.append(transitions.start_unsaved(task, place, now))
-    _insert(accepted, news, now)
+    _insert(accepted, tasks, news, now)
     fill(slots, now)
     return answers
+
+
+def _written_before(submissions: Sequence[Submission], now: datetime) -> set[uuid.UUID]:
+    """Find tasks that an earlier try has written, although its answer was lost."""
+    again = [submission.task.pk for submission in submissions if submission.tries]
+    for submission in submissions:
+        submission.tries.append(now)
+    return set(AgentTask.objects.filter(pk__in=again).values_list("pk", flat=True)) if again else set()
 
 
 def _admit(submission: Submission, waiting: dict[str, int], now: datetime) -> Submitted:
@@ -109,7 +126,9 @@ def _first_event(task: AgentTask, now: datetime) -> TaskEvent:
     return event(task, TaskEvent.Type.STATE, first, now)
 
 
-def _insert(submissions: Sequence[Submission], news: Sequence[TaskEvent], now: datetime) -> None:
+def _insert(
+    submissions: Sequence[Submission], tasks: Sequence[AgentTask], news: Sequence[TaskEvent], now: datetime
+) -> None:
     new_sessions = [submission.new_session for submission in submissions if submission.new_session]
     for session in new_sessions:
         session.created_at = session.last_active_at = now
@@ -117,12 +136,11 @@ def _insert(submissions: Sequence[Submission], news: Sequence[TaskEvent], now: d
     for message in messages:
         message.created_at = now
     statements.insert(new_sessions)
-    statements.insert([submission.task for submission in submissions])
+    statements.insert(tasks)
     statements.insert(messages)
     statements.insert(news)
     known = {message.session_id for message in messages} - {session.pk for session in new_sessions}
-    if known:
-        ChatSession.objects.filter(pk__in=known).update(last_active_at=now)
+    statements.touch_sessions(known, now)
 
 
 # Run ---------------------------------------------------------------------------------------------------------------
@@ -145,6 +163,16 @@ def take(changes: Sequence[Take], now: datetime) -> list[Ticket | None]:
             tickets[row[0], runner] = Ticket(*row)
     # Of two who ask for one task, the first gets it.
     return [tickets.pop((change.task_id, change.runner), None) for change in changes]
+
+
+def take_oldest(runners: Sequence[str], now: datetime) -> list[Ticket | None]:
+    """Give each of these runners the granted task that has waited longest for any; None where there is none."""
+    tickets: dict[str, list[Ticket]] = {}
+    for runner in dict.fromkeys(runners):
+        oldest = statements.oldest_unclaimed(runners.count(runner))
+        rows = statements.take(oldest, runner=runner, now=now, lease_until=transitions.lease_end(now))
+        tickets[runner] = [Ticket(*row) for row in rows]
+    return [tickets[runner].pop() if tickets[runner] else None for runner in runners]
 
 
 @dataclass
@@ -219,8 +247,8 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     ]
     ended = [change for change, is_owner in zip(changes, owned, strict=True) if is_owner]
     transitions.record([news for change in ended for news in _end(tasks[change.task_id], change, now)])
-    _write_answers(ended, tasks, now)
     tickets = _grant_after(ended, tasks, now)
+    _write_answers(ended, tasks, now)
     return [
         Finished(is_owner, tickets.pop() if is_owner and change.next_for and tickets else None)
         for change, is_owner in zip(changes, owned, strict=True)
@@ -256,7 +284,7 @@ def _write_answers(ended: Sequence[Finish], tasks: dict[uuid.UUID, AgentTask], n
     ]
     if answers:
         statements.insert(answers)
-        ChatSession.objects.filter(pk__in={answer.session_id for answer in answers}).update(last_active_at=now)
+        statements.touch_sessions({answer.session_id for answer in answers}, now)
 
 
 def _grant_after(ended: Sequence[Finish], tasks: dict[uuid.UUID, AgentTask], now: datetime) -> list[Ticket]:
@@ -341,11 +369,7 @@ def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
 
 
 def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
-    """Note that grants were published, so that the relay need not.
-
-    Those that a runner has taken need no note. Those that are just being taken are skipped: waiting for them, while a
-    submission of the same batch holds its model's place, is a deadlock with a runner that finishes.
-    """
+    """Note that grants were published, so that the relay need not. Those that are being taken need no note."""
     unclaimed = AgentTask.objects.running().filter(pk__in=task_ids, runner="", announced_at=None)
     free = unclaimed.select_for_update(skip_locked=True, no_key=True)
     AgentTask.objects.filter(pk__in=free.values("pk")).update(announced_at=now)
@@ -357,14 +381,16 @@ def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
 
 def reap(selections: Sequence[Q], now: datetime) -> list[int]:
     """Take running tasks of these selections away from their runners, which are dead or silent; count them."""
-    counts = []
+    counts: list[int] = []
+    models: set[str] = set()
     for selection in selections:
         ids = set(AgentTask.objects.running().filter(selection).values_list("pk", flat=True))
         tasks = statements.lock_tasks(ids)
         still = set(AgentTask.objects.running().filter(selection, pk__in=tasks).values_list("pk", flat=True))
         transitions.record([news for task_id in still for news in _interrupt(tasks[task_id], now)])
-        grant({tasks[task_id].model for task_id in still}, now)
+        models |= {tasks[task_id].model for task_id in still}
         counts.append(len(still))
+    grant(models, now)
     return counts
 
 
@@ -376,7 +402,8 @@ def _interrupt(task: AgentTask, now: datetime) -> list[TaskEvent]:
 
 def expire(limits: Sequence[int], now: datetime) -> list[int]:
     """End tasks whose deadline has passed, at most so many at a time; count them."""
-    counts = []
+    counts: list[int] = []
+    models: set[str] = set()
     for limit in limits:
         due = AgentTask.objects.unfinished().filter(deadline_at__lte=now)
         tasks = statements.lock_tasks(set(due.values_list("pk", flat=True)[:limit]))
@@ -384,8 +411,9 @@ def expire(limits: Sequence[int], now: datetime) -> list[int]:
         code, detail = DEADLINE_PASSED
         ends = [transitions.end(task, now, Status.EXPIRED, error_code=code, error_detail=detail) for task in late]
         transitions.record([news for end in ends for news in end])
-        grant({task.model for task in late}, now)
+        models |= {task.model for task in late}
         counts.append(len(late))
+    grant(models, now)
     return counts
 
 
@@ -402,17 +430,14 @@ def grant_waiting(models: Sequence[str], now: datetime) -> list[None]:
     return [None] * len(models)
 
 
-ORDER: tuple[Operation[Any, Any], ...] = (
-    take,
-    append,
-    finish,
-    send_back,
-    cancel,
-    renew,
-    mark_announced,
-    reap,
-    expire,
-    renew_unclaimed,
-    submit,
-    grant_waiting,
+# In the order of a run's life. Each stage of a batch is a transaction, and locks the places of models once at most:
+# a second time, for other models, would be in another order.
+STAGES: tuple[tuple[Operation[Any, Any], ...], ...] = (
+    (take, take_oldest, append, renew, mark_announced, renew_unclaimed, finish),
+    (send_back,),
+    (cancel,),
+    (reap,),
+    (expire,),
+    (submit,),
+    (grant_waiting,),
 )

@@ -3,4 +3,4 @@
 from agents.engine import operations
 from agents.engine.writer import Writer
 
-writer = Writer(lambda: operations.ORDER)
+writer = Writer(lambda: operations.STAGES)

@@ -17,10 +17,11 @@ def phases(task: AgentTask, finished_at: datetime) -> list[dict[str, Any]]:
     ]
     steps, start = [], task.created_at
     for name, moment in marks:
-        end = finished_at if moment is None else moment
+        # The moments come from several processes, whose clocks may be milliseconds apart.
+        end = max(start, finished_at if moment is None else min(moment, finished_at))
         if end > start or moment is not None:
             steps.append({"name": name, "seconds": round((end - start).total_seconds(), 6)})
-        start = max(start, end)
+        start = end
     return steps
 
 

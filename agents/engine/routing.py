@@ -38,7 +38,7 @@ def _any_model(models: Sequence[KnownModel]) -> str:
 
 
 def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
-    """Pick the place for one more task: alive, model loaded, least busy; None where every slot is taken.
+    """Pick the place for one more task: model loaded, least busy; None where every slot is taken.
 
     running: how many tasks each place (by key) works on.
     """
@@ -46,7 +46,6 @@ def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
     return min(
         free,
         key=lambda place: (
-            place.is_down,
             not place.is_loaded,
             running.get(place.id, 0) / place.slots,
             place.node,

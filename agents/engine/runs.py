@@ -9,17 +9,19 @@ import enum
 import logging
 import threading
 import time
+import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
 from agents.engine.grant import Ticket
 from agents.engine.operations import Renew, SendBack, renew, send_back, still_held
 from agents.engine.process import writer
 from core.net.http import Interrupt
+from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +86,17 @@ class Runs:
     def __len__(self) -> int:
         return len(self._runs)
 
+    def holds(self, task_id: uuid.UUID, fence: int) -> bool:
+        """Tell whether a run of this process has the task under this fence."""
+        with self._changed:
+            return any((run.ticket.task_id, run.ticket.fence) == (task_id, fence) for run in self._runs)
+
     def begin(self, ticket: Ticket, *, takes_next: bool = False) -> Run:
         run = Run(ticket, takes_next=takes_next and not self._closed)
         with self._changed:
             self._runs.add(run)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="engine-runs", daemon=True)
-                self._thread.start()
+                self._thread = start_endless("engine-runs", self._watch)
             self._changed.notify_all()
         if self._closed:
             run.stop(StopReason.STOPPING)
@@ -112,19 +118,16 @@ class Runs:
             self._changed.wait_for(lambda: not self._runs, timeout_seconds)
 
     def _watch(self) -> None:
-        while True:
-            if not self._runs:
-                connection.close()  # nothing to look after: do not keep one from the pool
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._runs))
-                runs = list(self._runs)
-            try:
-                self._look_after(runs)
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("Cannot look after %d runs: %s", len(runs), error)
-                connection.close()
+        if not self._runs:
+            connection.close()  # nothing to look after: do not keep one from the pool
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._runs))
+            runs = list(self._runs)
+        try:
+            self._look_after(runs)
+        finally:
             self._stop_the_unrenewed(runs)
-            time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
 
     def _look_after(self, runs: list[Run]) -> None:
         now = time.monotonic()

@@ -139,6 +139,16 @@ def take(task_ids: Collection[uuid.UUID], *, runner: str, now: datetime, lease_u
     return [(_uuid(row[0]), row[1], row[2]) for row in rows]
 
 
+def oldest_unclaimed(limit: int) -> list[uuid.UUID]:
+    """Read and lock granted tasks that no runner has taken, the oldest first."""
+    rows = _rows(
+        "SELECT id FROM agents_agenttask WHERE status = 'running' AND runner = '' "  # noqa: S608 - no values
+        f"ORDER BY id LIMIT %s{_locking(' SKIP LOCKED')}",
+        [limit],
+    )
+    return [_uuid(row[0]) for row in rows]
+
+
 def next_numbers(runs: Iterable[tuple[uuid.UUID, int]], now: datetime) -> dict[tuple[uuid.UUID, int], int]:
     """Raise the event counters of the tasks that these runs, (task, fence), still own; returns the numbers drawn."""
     values = [part for task_id, fence in sorted(runs) for part in (_stored("id", task_id), fence)]
@@ -167,6 +177,18 @@ def update(task: AgentTask, columns: Mapping[str, Any]) -> bool:
             ],
         )
         return bool(cursor.rowcount)
+
+
+def touch_sessions(session_ids: Collection[uuid.UUID], now: datetime) -> None:
+    """Note that conversations were active, locking them in one order everywhere."""
+    if not session_ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE agents_chatsession SET last_active_at = %s WHERE id IN ("  # noqa: S608 - placeholders only
+            f"SELECT id FROM agents_chatsession WHERE id IN ({_marks(session_ids)}) ORDER BY id{_locking()})",
+            [_stored("created_at", now), *(_stored("id", session_id) for session_id in session_ids)],
+        )
 
 
 def insert(rows: Sequence[Model]) -> None:
@@ -198,9 +220,9 @@ def _marks(values: Collection[Any]) -> str:
     return ", ".join(["%s"] * len(values)) or "NULL"
 
 
-def _locking(of: str = "") -> str:
+def _locking(how: str = "") -> str:
     """Lock the rows that are read. On SQLite whoever writes has the whole database, from the BEGIN on."""
-    return f" FOR NO KEY UPDATE{of}" if connection.features.has_select_for_update else ""
+    return f" FOR NO KEY UPDATE{how}" if connection.features.has_select_for_update else ""
 
 
 def _stored(column: str, value: Any) -> Any:

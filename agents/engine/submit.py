@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError
 
-from agents.engine import clock, operations, routing
+from agents.engine import operations, routing
 from agents.engine.errors import AgentNotReady, NotFinished, SessionClosed
 from agents.engine.process import writer
 from agents.kinds import KINDS
@@ -18,6 +18,7 @@ from core import idempotency
 from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
 from core.models import User, uuid7
+from core.ops import clock
 
 TITLE_CHARACTERS = 80
 # How long whoever waits for an answer is kept waiting while the database is locked or away.

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from agents.engine import hints
+from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Publisher:
             get_redis_connection("default").publish(CHANNEL, b"".join(task_id.bytes for task_id in task_ids))
         except redis_errors() as error:
             logger.warning("Redis took no wake-up; followers will look for themselves: %s", error)
+        except Exception:
+            logger.exception("Redis took no wake-up; followers will look for themselves.")
 
 
 publisher = Publisher()
@@ -75,43 +78,46 @@ def redis_errors() -> tuple[type[Exception], ...]:
     return (RedisError, OSError)
 
 
-def listen(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+Wake = Callable[[Sequence[uuid.UUID] | None], None]
+
+
+def listen(wake: Wake, wait_until_needed: Callable[[], None]) -> None:
     """Call `wake` with the ids of changed tasks (None: any may have changed), in a thread of its own.
 
-    is_needed: blocks until anyone follows a task.
+    wait_until_needed: blocks until anyone follows a task.
     """
-    source: Callable[[Callable[[Sequence[uuid.UUID] | None], None], Callable[[], bool]], None]
+    source: Callable[[Wake, Callable[[], None]], None]
     if settings.REDIS_URL:
         source = _listen_to_redis
     elif connection.vendor == "sqlite":
         source = _watch_data_version
     else:
         source = _poll
-    threading.Thread(target=source, args=(wake, is_needed), name="engine-wakeups", daemon=True).start()
+    start_endless("engine-wakeups", lambda: source(wake, wait_until_needed))
 
 
-def _listen_to_redis(wake: Callable[[Sequence[uuid.UUID] | None], None], _: Callable[[], bool]) -> None:
+def _listen_to_redis(wake: Wake, _: Callable[[], None]) -> None:
     from django_redis import get_redis_connection  # noqa: PLC0415 - only where Redis is configured
 
-    while True:
-        try:
-            with get_redis_connection("default").pubsub(ignore_subscribe_messages=True) as subscription:
-                subscription.subscribe(CHANNEL)
-                wake(None)  # something may have been missed while there was no connection
-                while True:
-                    message = subscription.get_message(timeout=2.0)
-                    if message is not None:
-                        data: bytes = message["data"]
-                        wake([uuid.UUID(bytes=data[at : at + 16]) for at in range(0, len(data), 16)])
-        except redis_errors() as error:
-            logger.warning("Redis is away; followers look at the rows instead: %s", error)
-            wake(None)
-            time.sleep(RECONNECT_SECONDS)
+    try:
+        with get_redis_connection("default").pubsub(ignore_subscribe_messages=True) as subscription:
+            subscription.subscribe(CHANNEL)
+            wake(None)  # something may have been missed while there was no connection
+            while True:
+                message = subscription.get_message(timeout=2.0)
+                if message is not None:
+                    data: bytes = message["data"]
+                    wake([uuid.UUID(bytes=data[at : at + 16]) for at in range(0, len(data), 16)])
+    except redis_errors() as error:
+        logger.warning("Redis is away; followers look at the rows instead: %s", error)
+        wake(None)
+        time.sleep(RECONNECT_SECONDS)
 
 
-def _watch_data_version(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
+def _watch_data_version(wake: Wake, wait_until_needed: Callable[[], None]) -> None:
     last = None
-    while is_needed():
+    while True:
+        wait_until_needed()
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA data_version")
             version = cursor.fetchone()[0]
@@ -121,7 +127,7 @@ def _watch_data_version(wake: Callable[[Sequence[uuid.UUID] | None], None], is_n
         time.sleep(DATA_VERSION_SECONDS)
 
 
-def _poll(wake: Callable[[Sequence[uuid.UUID] | None], None], is_needed: Callable[[], bool]) -> None:
-    while is_needed():
-        wake(None)
-        time.sleep(POLL_SECONDS)
+def _poll(wake: Wake, wait_until_needed: Callable[[], None]) -> None:
+    wait_until_needed()
+    wake(None)
+    time.sleep(POLL_SECONDS)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from agents.engine import clock
+from core.ops import clock
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ def apply(operation: Operation[Change, Result], changes: Sequence[Change]) -> Se
 class Writer:
     """The writer thread of a process. Where it was not started, changes are written by the caller, at once.
 
-    order: the operations in the order in which a task meets them; within a batch they are written in that order, so
-    that a task's text is written before its end.
+    stages: the operations in the order in which a task meets them; within a batch they are written in that order, so
+    that a task's text is written before its end. What a batch has for one stage is one transaction.
     """
 
-    def __init__(self, order: Callable[[], Sequence[Operation[Any, Any]]]) -> None:
-        self._order = order
+    def __init__(self, stages: Callable[[], Sequence[Sequence[Operation[Any, Any]]]]) -> None:
+        self._stages = stages
         self._entries: list[_Entry] = []
         self._number = 0
         self._wakeup = threading.Condition()
@@ -106,8 +106,8 @@ class Writer:
 
         Inside a transaction of the caller the change belongs to that one, so it is written there and then.
         """
-        if operation not in self._order():
-            raise LookupError(f"{operation} has no place in the writer's order.")
+        if not any(operation in stage for stage in self._stages()):
+            raise LookupError(f"{operation} has no place in the writer's stages.")
         future: Future[Result] = Future()
         due = time.monotonic() + delay_seconds
         give_up_at = float("inf") if limit_seconds is None else due + limit_seconds
@@ -129,7 +129,9 @@ class Writer:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            self._write(batch)
+            for stage in self._stages():
+                if entries := [entry for entry in batch if entry.operation in stage]:
+                    self._write(entries)
         connection.close()
 
     def _next_batch(self) -> list[_Entry]:
@@ -193,7 +195,7 @@ class Writer:
     def _results(self, batch: list[_Entry]) -> dict[int, Any]:
         now = clock.now()
         results: dict[int, Any] = {}
-        for operation in self._order():
+        for operation in (operation for stage in self._stages() for operation in stage):
             entries = [entry for entry in batch if entry.operation == operation]
             if entries:
                 answers = operation([entry.change for entry in entries], now)

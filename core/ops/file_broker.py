@@ -7,9 +7,10 @@ message is taken by another rename, within its folder.
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
 from time import monotonic_ns
@@ -25,10 +26,15 @@ Table = list[filesystem.exchange_queue_t]
 SUFFIX = ".msg"
 WRITING = ".new"
 TAKEN = ".taken"
+LEFT_BEHIND_SECONDS = 60  # writing and reading take milliseconds
 
 
 class Channel(filesystem.Channel):
     """Messages are files `<time>_<uuid>.<queue>.msg`, taken in the order of their names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sweep()
 
     # The stubs of kombu's two base classes contradict each other.
     def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override]
@@ -58,6 +64,14 @@ class Channel(filesystem.Channel):
                 taken.unlink(missing_ok=True)
             return payload
         raise Empty
+
+    def _sweep(self) -> None:
+        """Remove what processes left behind that died while they wrote or read."""
+        for pattern in (f"*{WRITING}", f"*{TAKEN}"):
+            for path in Path(self.data_folder_in).glob(pattern):
+                with suppress(FileNotFoundError):  # another process sweeps too
+                    if time.time() - path.stat().st_mtime > LEFT_BEHIND_SECONDS:
+                        path.unlink()
 
     def _names(self, ending: str) -> list[str]:
         """Names of a queue's messages; none while the folder is away."""

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.db import DatabaseError, InterfaceError, connection
-from django.utils import timezone
 
 from core.models import Lease
-from core.ops import leases
+from core.ops import clock, leases
 from core.ops.processes import ProcessIdentity
 
 logger = logging.getLogger(__name__)
@@ -57,14 +56,14 @@ heartbeat = Heartbeat()
 
 def living_workers() -> int:
     """Count the workers that told of themselves lately, without those that this host knows to be dead."""
-    rows = Lease.objects.filter(name__startswith=PREFIX, held_until__gte=timezone.now())
+    rows = Lease.objects.filter(name__startswith=PREFIX, held_until__gte=clock.now())
     return sum(not leases.is_dead(holder) for holder in rows.values_list("holder", flat=True))
 
 
 def beat() -> None:
     """Tell once that this process lives."""
     me = str(ProcessIdentity.current())
-    until = timezone.now() + timedelta(seconds=ALIVE_SECONDS)
+    until = clock.now() + timedelta(seconds=ALIVE_SECONDS)
     Lease.objects.update_or_create(name=_row_name(me), defaults={"holder": me, "held_until": until})
 
 
@@ -78,10 +77,12 @@ def _try(step: Callable[[], object]) -> None:
         step()
     except (DatabaseError, InterfaceError) as error:
         logger.warning("The worker could not tell that it lives: %s", error)
+    except Exception:
+        logger.exception("The worker could not tell that it lives.")
     finally:
         if connection.vendor != "sqlite":
             connection.close()  # back to the pool until the next beat
 
 
 def _forget_the_dead() -> None:
-    Lease.objects.filter(name__startswith=PREFIX, held_until__lt=timezone.now() - FORGET_AFTER).delete()
+    Lease.objects.filter(name__startswith=PREFIX, held_until__lt=clock.now() - FORGET_AFTER).delete()

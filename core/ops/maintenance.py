@@ -66,7 +66,7 @@ def run(name: str, *, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun | Non
     if name not in _jobs:
         raise UnknownJobError(name)
     lease = f"maintenance:{name}"
-    if not leases.take(lease, timezone.now(), seconds=LEASE_SECONDS):
+    if not leases.take(lease, seconds=LEASE_SECONDS):
         logger.info("The job %s runs already.", name)
         return None
     try:

@@ -15,6 +15,8 @@ BACKLOG = 4096
 # Open streams would hold a stopping web process for ever.
 WEB_STOP_SECONDS = 5
 STATIC_MAX_AGE_SECONDS = 600
+# Of a worker, besides those that run tasks (see `agents.engine.room`).
+SPARE_THREADS = 4
 HEALTH_TIMEOUT_SECONDS = 0.5
 # Celery warns at length because messages might be pickled; ours are JSON only.
 NO_ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
@@ -63,12 +65,22 @@ def _web() -> list[str]:
 
 
 def _worker() -> list[str]:
-    """Threads, because a runner waits for a model nearly all its time."""
+    """Threads, because a runner waits for a model nearly all its time. Some are always free for maintenance.
+
+    A process of its own for maintenance would cost as much memory as the worker, and sleep nearly always.
+    """
     routed = {str(route["queue"]) for route in settings.CELERY_TASK_ROUTES.values()}
     queues = sorted({settings.CELERY_TASK_DEFAULT_QUEUE, *routed})
     return [
         *(_script("celery"), "--quiet", "--skip-checks", "--app", "sutazai", "worker", "--pool", "threads"),
-        *("--concurrency", str(settings.RUNNER_THREADS), "--prefetch-multiplier", "1", "--queues", ",".join(queues)),
+        *(
+            "--concurrency",
+            str(settings.RUNNER_THREADS + SPARE_THREADS),
+            "--prefetch-multiplier",
+            "1",
+            "--queues",
+            ",".join(queues),
+        ),
         # Workers need not know each other: the rows say who runs what.
         *("--without-gossip", "--without-mingle", "--loglevel", "WARNING"),
     ]

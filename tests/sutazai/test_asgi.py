@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from agents.engine import follow, operations
 from agents.engine.submit import cancel
@@ -16,6 +16,9 @@ from sutazai.asgi import application
 from tests.factories import make_agent, make_api_key, make_builtin_node, make_operator
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+CUT = b"the connection ends here"
 
 
 class Answer:
@@ -43,7 +46,9 @@ def call(
     """Send a request whose body comes in parts. `on_body` sees the answer grow; if it says so, the client leaves."""
     answer = Answer()
     waiting = [
-        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        {"type": "http.disconnect"}
+        if part is CUT
+        else {"type": "http.request", "body": part, "more_body": number < len(parts)}
         for number, part in enumerate(parts, 1)
     ] or [{"type": "http.request", "body": b"", "more_body": False}]
     left = asyncio.Event()
@@ -120,6 +125,13 @@ def test_a_body_in_parts_without_a_length_is_read_whole(key):
     assert AgentTask.objects.get().input == {"message": "hello"}
 
 
+def test_a_request_that_is_cut_off_does_nothing(key):
+    """What came of it may make sense by itself, and mean something else."""
+    parts = b'{"message": "hello"}', CUT
+    assert call("POST", "/api/v1/chat/", *parts, headers=authorized(key)).messages == []
+    assert not AgentTask.objects.exists()
+
+
 def test_a_header_with_an_underscore_stands_for_no_other(key):
     answer = call("GET", "/api/v1/agents/", headers=[("authorization_", "x"), ("http_authorization", f"Bearer {key}")])
     assert answer.status == 401
@@ -170,6 +182,18 @@ def test_who_waits_for_an_answer_is_told_why_there_is_none(key, code, status, mo
     assert answer.status == problem["status"] == status
     assert problem["code"] == code
     assert problem["task"] == str(cancelling[0])
+
+
+def test_who_waits_while_the_database_goes_away_is_told_to_ask_later(key, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise OperationalError("the database is gone")
+
+    monkeypatch.setattr(AgentTask.objects, "select_related", fail)
+    answer = call_ended_by(lambda: [cancel(task.pk) for task in AgentTask.objects.all()], key)
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["code"]) == (503, "database-unavailable")
+    assert problem["task"] == str(AgentTask.objects.get().pk)
+    assert int(answer.headers["retry-after"]) > 0
 
 
 def call_ended_by(end_it: Callable[[], None], key: str) -> Answer:

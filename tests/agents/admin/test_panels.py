@@ -9,10 +9,11 @@ from django.test import Client
 from django.urls import reverse
 
 from agents.admin import panels
-from agents.engine import clock, execution
+from agents.engine import execution
 from agents.engine.submit import cancel
 from agents.models import AgentTask, Node
 from core.models import User, uuid7
+from core.ops import clock
 from tests.factories import make_agent, make_node, make_task
 
 pytestmark = pytest.mark.both_databases

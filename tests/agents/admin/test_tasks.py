@@ -8,10 +8,11 @@ from django.test import Client
 from django.urls import reverse
 
 from agents.admin.filters import uuid7_from
-from agents.engine import clock, execution
+from agents.engine import execution
 from agents.engine.submit import cancel
 from agents.models import AgentTask, Node, TaskEvent
 from core.models import User, uuid7
+from core.ops import clock
 from tests.factories import make_agent, make_builtin_node, make_task, make_user
 
 pytestmark = pytest.mark.both_databases

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.engine import clock
 from agents.engine.process import writer
+from core.ops import clock
 
 
 class FakeClock:

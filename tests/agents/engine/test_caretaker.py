@@ -1,14 +1,13 @@
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError
 
 from agents.engine import caretaker, hints
-from agents.engine.caretaker import Caretaker, free_dead_runners, hold_duty, reap, relay
+from agents.engine.caretaker import free_dead_runners, hold_duty, reap, relay
 from agents.engine.owners import this_process
+from agents.engine.runs import runs
 from agents.models import AgentTask
 from core.models import Lease
 from core.ops.processes import ProcessIdentity
@@ -70,21 +69,22 @@ def test_a_runner_elsewhere_is_left_to_its_lease(fake_clock):
 
 
 def test_one_process_has_the_duty_until_its_lease_ends(fake_clock):
-    assert hold_duty(fake_clock.now())
-    assert hold_duty(fake_clock.now())
+    assert hold_duty()
+    assert hold_duty()
     Lease.objects.update(holder="elsewhere:12345678:1/4242/99")
-    assert not hold_duty(fake_clock.now())
-    assert hold_duty(fake_clock.now() + timedelta(seconds=caretaker.DUTY_SECONDS + 1))
+    assert not hold_duty()
+    fake_clock.advance(caretaker.DUTY_SECONDS + 1)
+    assert hold_duty()
     assert Lease.objects.get().holder == this_process()
 
 
 def test_the_duty_of_a_dead_process_is_taken_over_at_once(other_process, fake_clock):
-    assert hold_duty(fake_clock.now())
+    assert hold_duty()
     Lease.objects.update(holder=name_of(other_process))
-    assert not hold_duty(fake_clock.now())
+    assert not hold_duty()
     other_process.kill()
     other_process.wait()
-    assert hold_duty(fake_clock.now())
+    assert hold_duty()
 
 
 def test_a_grant_that_nobody_announced_is_published_after_a_second(fake_clock, published):
@@ -135,18 +135,18 @@ def test_what_is_past_its_deadline_ends_and_leaves_its_slot(fake_clock):
     assert not succeed(ticket, "too late")
 
 
-def test_a_caretaker_that_cannot_reach_the_database_tries_again(monkeypatch, settings):
-    """Also when it starts: a thread that ended there would never look after anything."""
+def test_what_this_process_was_given_and_does_not_run_goes_back(fake_clock):
+    """The database committed, but its answer was lost: nobody here knows that there is something to run."""
+    make_node(slots=2)
+    agent = make_agent()
+    forgotten, held = submit_task(agent), submit_task(agent)
+    take(forgotten, this_process())
+    run = runs.begin(take(held, this_process()))
+    free_dead_runners()
+    assert set(AgentTask.objects.values_list("runner", flat=True)) == {this_process()}
 
-    class EnoughSeen(Exception):
-        pass
-
-    settings.RELAY_SECONDS = 0.01
-    outcomes = iter([OperationalError("the database is locked")] * 2 + [EnoughSeen()])
-
-    def fail() -> int:
-        raise next(outcomes)
-
-    monkeypatch.setattr(caretaker, "free_dead_runners", fail)
-    with pytest.raises(EnoughSeen):
-        Caretaker()._run()
+    fake_clock.advance(settings.REAPER_SECONDS + 1)
+    free_dead_runners()
+    runs.end(run)
+    tasks = {task.pk: (task.runner, task.fence, task.interruptions) for task in AgentTask.objects.all()}
+    assert tasks == {forgotten.pk: ("", 2, 0), held.pk: (this_process(), 1, 0)}

@@ -81,6 +81,16 @@ def test_a_node_that_is_gone_is_marked_so_and_the_task_waits(started_writer):
     assert Node.objects.get(pk=node.pk).status == Node.Status.DOWN
 
 
+def test_a_model_that_was_deleted_on_its_node_is_not_asked_for_there_again(server, started_writer):
+    node = make_node("deleted:latest", url=server.url)
+    task = submit_task(make_agent(model="deleted:latest"))
+    execution.run(task.pk)
+    task.refresh_from_db()
+    assert (task.status, task.attempts) == ("queued", 1)
+    assert not node.places.get().is_available
+    assert Node.objects.get(pk=node.pk).status == Node.Status.UP
+
+
 def test_a_task_past_its_deadline_expires_in_the_middle_of_its_answer(server, started_writer):
     make_node(MODEL, url=server.url)
     task = submit_task(make_agent(), "[[t1000-d50]]")

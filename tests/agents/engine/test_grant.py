@@ -48,12 +48,18 @@ def test_slots_bound_what_runs_on_each_node_and_model():
     assert counts == [2, 2, 1]
 
 
-def test_a_loaded_model_is_preferred_and_a_node_that_is_down_comes_last():
+def test_a_loaded_model_is_preferred_and_a_node_that_is_down_is_left_alone():
     down = make_node(slots=1, status=Node.Status.DOWN)
     cold, warm = make_node(slots=1), make_node(slots=1)
     NodeModel.objects.filter(node__in=[down, warm]).update(is_loaded=True)
     agent = make_agent()
-    assert [submit_task(agent).node_id for _ in range(3)] == [warm.pk, cold.pk, down.pk]
+    assert [submit_task(agent).node_id for _ in range(3)] == [warm.pk, cold.pk, None]
+    assert AgentTask.objects.queued().count() == 1  # it waits for the living, and does not fail on the dead
+
+
+def test_where_every_node_that_has_the_model_is_down_one_is_tried():
+    down = make_node(slots=1, status=Node.Status.DOWN)
+    assert submit_task(make_agent()).node_id == down.pk
 
 
 def test_a_draining_node_starts_nothing():

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from agents.engine import caretaker, clock, hints, operations
+from agents.engine import caretaker, hints, operations
 from agents.engine.errors import ModelNotAvailable
 from agents.engine.grant import Ticket
 from agents.engine.submit import cancel, submit
@@ -33,6 +33,7 @@ from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, Node, NodeModel
 from core.exceptions import IdempotencyConflict
 from core.models import User
+from core.ops import clock
 from core.ops.processes import ProcessIdentity
 from tests.agents.engine.conftest import FakeClock
 from tests.agents.engine.factories import make_agent, make_key, make_node, make_user
@@ -219,6 +220,18 @@ class EngineMachine(RuleBasedStateMachine):
         if how == "twice":
             assert self._take(takes) == [None], "I11: one grant was taken twice"
 
+    @rule(which=few, count=st.integers(1, 3))
+    @precondition(lambda self: self._alive())
+    def look_for_the_oldest(self, which: int, count: int) -> None:
+        """Threads that turned messages away look for what those were about."""
+        runner = pick(self._alive(), which)
+        waiting = AgentTask.objects.running().filter(runner="").order_by("pk").values_list("pk", flat=True)
+        expected = set(waiting[:count])
+        tickets = [ticket for ticket in apply(operations.take_oldest, [runner.name] * count) if ticket is not None]
+        assert {ticket.task_id for ticket in tickets} == expected
+        for ticket in tickets:
+            self._begin(ticket, runner)
+
     def _take(self, takes: list[operations.Take]) -> list[Ticket | None]:
         tickets = apply(operations.take, takes)
         for take, ticket in zip(takes, tickets, strict=True):
@@ -335,7 +348,10 @@ class EngineMachine(RuleBasedStateMachine):
         caretaker.relay()
         snapshot = Snapshot.read()
         now = self.clock.now()
-        for place in NodeModel.objects.filter(is_available=True, node__is_draining=False).select_related("node"):
+        places = list(NodeModel.objects.filter(is_available=True, node__is_draining=False).select_related("node"))
+        living = [place for place in places if place.node.status != Node.Status.DOWN]
+        served = {place.name for place in living}
+        for place in [*living, *(place for place in places if place.name not in served)]:
             taken = sum(
                 row["node_model_id"] == place.pk and row["status"] == Status.RUNNING for row in snapshot.tasks.values()
             )

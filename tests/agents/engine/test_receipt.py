@@ -63,3 +63,16 @@ def test_a_task_cancelled_between_two_tries_was_not_answering(fake_clock):
     fake_clock.advance(7)
     assert cancel(task.pk)
     assert receipt_of(task) == {"queued and earlier tries": 7}
+
+
+def test_clocks_that_differ_by_milliseconds_make_no_negative_phase(fake_clock):
+    """Each process reads the time by itself: a runner may take a task before it was granted, by its clock."""
+    make_node()
+    task = submit_task(make_agent())
+    fake_clock.advance(-0.004)
+    ticket = take(task)
+    fake_clock.advance(2.004)
+    assert succeed(ticket, "late", tail="late")
+    phases = receipt_of(task)
+    assert min(phases.values()) == phases["waiting for a runner"] == 0
+    assert phases["waiting for the first token"] == 2

@@ -1,11 +1,13 @@
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.db import transaction
 
 from agents.engine import operations
 from agents.engine.errors import AgentNotReady, ModelNotAvailable, NotFinished, QueueFull, SessionClosed
-from agents.engine.submit import cancel, resubmit, submit
+from agents.engine.submit import _prepare, cancel, resubmit, submit
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, ChatMessage, ChatSession, NodeModel, TaskEvent
 from core.exceptions import IdempotencyConflict, InvalidInput
@@ -20,6 +22,7 @@ from tests.agents.engine.factories import (
     succeed,
     take,
 )
+from tests.agents.engine.invariants import Snapshot, check
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -152,3 +155,48 @@ def test_an_agent_that_is_deleted_under_a_submission_takes_no_task():
     with pytest.raises(AgentNotReady):
         submit(agent=remembered, owner=agent.owner, input={"message": "hello"})
     assert not AgentTask.objects.exists()
+
+
+# Tried again ---------------------------------------------------------------------------------------------------------
+
+
+def submission(agent: Agent, **key: Any) -> operations.Submission:
+    """What `submit` hands to the writer."""
+    arguments = {"session": None, "starts_session": True, "version": None, "retry_of": None, "idempotency_key": None}
+    return _prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, **arguments | key)
+
+
+def try_and_fail(change: operations.Submission) -> None:
+    with transaction.atomic():
+        apply(operations.submit, [change])
+        transaction.set_rollback(True)
+
+
+def test_a_submission_that_is_tried_again_is_written_as_if_for_the_first_time():
+    make_node(slots=1)
+    change = submission(make_agent())
+    try_and_fail(change)
+    assert apply(operations.submit, [change]) == [operations.Submitted(change.task.pk, is_replay=False)]
+    check(Snapshot.read())
+    assert AgentTask.objects.get().fence == 1
+
+
+def test_a_slot_that_is_gone_at_the_second_try_is_not_taken():
+    make_node(slots=1)
+    agent = make_agent()
+    change = submission(agent)
+    try_and_fail(change)
+    submit_task(agent)
+    apply(operations.submit, [change])
+    check(Snapshot.read())
+    assert AgentTask.objects.get(pk=change.task.pk).status == "queued"
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+def test_a_submission_whose_commit_was_not_told_of_is_accepted_at_the_second_try(has_key):
+    make_node(slots=1)
+    change = submission(make_agent(), idempotency_key=make_key() if has_key else None)
+    for _ in range(2):
+        assert apply(operations.submit, [change]) == [operations.Submitted(change.task.pk, is_replay=False)]
+    check(Snapshot.read())
+    assert AgentTask.objects.count() == ChatMessage.objects.count() == 1

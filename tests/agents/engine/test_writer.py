@@ -22,7 +22,7 @@ class Ledger:
         self.batches: list[tuple[str, list[str]]] = []
         self.is_open = threading.Event()
         self.has_arrived = threading.Event()
-        self.writer = Writer(lambda: (self.gate, self.early, self.late))
+        self.writer = Writer(lambda: ((self.gate, self.early, self.late), (self.apart,)))
 
     def gate(self, changes: Sequence[None], now: datetime) -> list[None]:
         self.has_arrived.set()
@@ -34,6 +34,9 @@ class Ledger:
 
     def late(self, changes: Sequence[str], now: datetime) -> list[str | Exception]:
         return self._write("late", changes)
+
+    def apart(self, changes: Sequence[str], now: datetime) -> list[str | Exception]:
+        return self._write("apart", changes)
 
     def _write(self, operation: str, changes: Sequence[str]) -> list[str | Exception]:
         assert connection.in_atomic_block
@@ -81,6 +84,17 @@ def test_within_a_batch_the_order_of_a_task_s_life_is_kept(ledger):
     for future in ledger.behind_the_gate(send):
         future.result(20)
     assert ledger.batches == [("early", ["text"]), ("late", ["end"])]
+
+
+def test_stages_are_transactions_of_their_own(ledger):
+    futures = ledger.behind_the_gate(
+        lambda: [ledger.writer.send(ledger.apart, "bad"), ledger.writer.send(ledger.late, "good")]
+    )
+    assert futures[1].result(20) == "GOOD"
+    with pytest.raises(ValueError, match="bad"):
+        futures[0].result(20)
+    assert ledger.batches == [("late", ["good"]), ("apart", ["bad"])]
+    assert names() == {"good"}
 
 
 def test_one_bad_change_spoils_no_other(ledger):

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import queue as queues
 import time
 from pathlib import Path
@@ -95,3 +96,14 @@ def test_bindings_that_a_death_left_empty_are_written_again(folder: Path) -> Non
         work.put("hello")
         assert work.get(timeout=1).payload == "hello"
     assert json.loads(exchange.read_text()) == [[folder.name, "", folder.name]]
+
+
+def test_what_dead_processes_left_behind_is_swept(folder: Path) -> None:
+    messages = folder / "messages"
+    for name in ("1_a.work.new", "2_b.work.taken", "3_c.work.new"):
+        (messages / name).write_text("{}")
+    for name in ("1_a.work.new", "2_b.work.taken"):
+        os.utime(messages / name, (0, 0))
+    with connect(folder) as connection, open_queue(connection, folder) as work:
+        assert work.qsize() == 0
+        assert [path.name for path in messages.iterdir()] == ["3_c.work.new"]  # it may still be written

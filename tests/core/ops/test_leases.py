@@ -3,10 +3,11 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from core.models import Lease
-from core.ops import leases
+from core.ops import clock, leases
 from core.ops.processes import ProcessIdentity
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -27,9 +28,17 @@ def other_process():
     process.communicate()
 
 
-def test_a_lease_that_nobody_holds_is_taken():
-    now = timezone.now()
-    assert leases.take("duty", now, seconds=60)
+@pytest.fixture
+def now():
+    """A moment at which the clock stands still."""
+    moment = timezone.now()
+    previous = clock.use(lambda: moment)
+    yield moment
+    clock.use(previous)
+
+
+def test_a_lease_that_nobody_holds_is_taken(now):
+    assert leases.take("duty", seconds=60)
     lease = Lease.objects.get(name="duty")
     assert lease.holder == str(ProcessIdentity.current())
     assert lease.held_until == now + timedelta(seconds=60)
@@ -37,12 +46,12 @@ def test_a_lease_that_nobody_holds_is_taken():
 
 def test_a_lease_that_somebody_holds_is_not_taken(other_process):
     lease_of(ProcessIdentity.of(other_process.pid), seconds=60)
-    assert not leases.take("duty", timezone.now(), seconds=60)
+    assert not leases.take("duty", seconds=60)
 
 
 def test_a_lease_whose_time_is_up_is_taken(other_process):
     lease_of(ProcessIdentity.of(other_process.pid), seconds=-1)
-    assert leases.take("duty", timezone.now(), seconds=60)
+    assert leases.take("duty", seconds=60)
 
 
 def test_a_dead_holder_of_this_host_loses_its_lease_at_once(other_process):
@@ -50,29 +59,38 @@ def test_a_dead_holder_of_this_host_loses_its_lease_at_once(other_process):
     lease_of(holder, seconds=60)
     other_process.kill()
     other_process.wait()
-    assert leases.take("duty", timezone.now(), seconds=60)
+    assert leases.take("duty", seconds=60)
 
 
 def test_a_holder_elsewhere_keeps_its_lease():
     lease_of("elsewhere:0:0/1/1", seconds=60)
-    assert not leases.take("duty", timezone.now(), seconds=60)
+    assert not leases.take("duty", seconds=60)
 
 
-def test_only_who_renews_takes_what_it_holds_already():
-    now = timezone.now()
-    assert leases.take("duty", now, seconds=60)
-    assert not leases.take("duty", now, seconds=60)
-    assert leases.take("duty", now, seconds=90, renews=True)
+def test_only_who_renews_takes_what_it_holds_already(now):
+    assert leases.take("duty", seconds=60)
+    assert not leases.take("duty", seconds=60)
+    assert leases.take("duty", seconds=90, renews=True)
     assert Lease.objects.get(name="duty").held_until == now + timedelta(seconds=90)
 
 
 def test_a_lease_that_was_given_back_is_free():
-    assert leases.take("duty", timezone.now(), seconds=60)
+    assert leases.take("duty", seconds=60)
     leases.release("duty")
-    assert leases.take("duty", timezone.now(), seconds=60)
+    assert leases.take("duty", seconds=60)
 
 
 def test_nobody_gives_back_what_others_hold():
     lease_of("elsewhere:0:0/1/1", seconds=60)
     leases.release("duty")
     assert Lease.objects.filter(name="duty").exists()
+
+
+def test_the_database_says_what_time_it_is(monkeypatch):
+    """A host whose own clock is hours ahead takes nothing from others."""
+    lease_of("elsewhere:0:0/1/1", seconds=60)
+    clock.now()
+    ahead = timezone.now() + timedelta(hours=2)
+    if connection.vendor == "postgresql":  # on SQLite there is one host, and one clock
+        monkeypatch.setattr(timezone, "now", lambda: ahead)
+    assert not leases.take("duty", seconds=60)

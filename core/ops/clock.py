@@ -1,4 +1,4 @@
-"""The one clock that leases, deadlines and retries are measured with: the database's."""
+"""The one clock that leases, heartbeats, deadlines and retries are measured with: the database's."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The engine's clock on a real database."""
+"""The one clock on a real database."""
 
 import time
 from datetime import timedelta
@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agents.engine.clock import DatabaseClock
+from core.ops.clock import DatabaseClock
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db]
 
