@@ -16,6 +16,8 @@ class CoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from core.access import roles
         from core.ops import jobs, schedules  # noqa: F401 - they register themselves
 
         post_migrate.connect(ensure_default_team, sender=self)
+        post_migrate.connect(roles.sync_groups)

@@ -27,6 +27,7 @@ from sutazai.wsgi import application as django_application
 # After django_application: that sets Django up.
 from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
+from core.access.watch import Holder, watch  # isort: skip
 from core.api import problems  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.ops import health  # isort: skip
@@ -40,6 +41,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 FOLLOW = streams.FOLLOW_HEADER.lower().encode()
 AWAIT = streams.AWAIT_HEADER.lower().encode()
+HOLDER = streams.HOLDER_HEADER.lower().encode()
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -97,10 +99,11 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         return  # half a request must not pass for a whole one
     answer = _Answer(send)
     await _django(_plain(scope, body), _replay(body), answer.send)
-    if answer.follow:
-        await _while_connected(receive, _stream(answer, send))
-    elif answer.wait_for:
-        await _while_connected(receive, _answer_later(answer, send))
+    if answer.follow and not await _while_wanted(receive, answer, _stream(answer, send)):
+        await send({"type": "http.response.body", "body": b"", "more_body": False})  # who comes back is asked anew
+    elif answer.wait_for and not await _while_wanted(receive, answer, _answer_later(answer, send)):
+        response = _signed_out(answer.request_id, scope["path"])
+        await _send(send, response.status_code, _headers(response), response.content, closes=True)
 
 
 def _too_large(scope: Scope) -> HttpResponse:
@@ -116,6 +119,17 @@ def _too_large(scope: Scope) -> HttpResponse:
     )
     response["X-Request-Id"] = request_id
     return response
+
+
+def _signed_out(request_id: str, path: str) -> HttpResponse:
+    return problems.response(
+        status=401,
+        code="not-authenticated",
+        title="The credentials are not valid any more",
+        detail="The key or the sign-in ended while the answer was awaited. The task goes on.",
+        request_id=request_id,
+        instance=path,
+    )
 
 
 def _plain(scope: Scope, body: bytes) -> Scope:
@@ -160,14 +174,16 @@ class _Answer:
         self.start: Message = {}
         self.follow = ""
         self.wait_for = ""
+        self.holder = ""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = dict(message["headers"])
             self.follow = headers.get(FOLLOW, b"").decode()
             self.wait_for = headers.get(AWAIT, b"").decode()
+            self.holder = headers.get(HOLDER, b"").decode()
             if self.follow or self.wait_for:
-                own = {FOLLOW, AWAIT, b"content-length"}
+                own = {FOLLOW, AWAIT, HOLDER, b"content-length"}
                 message["headers"] = [item for item in message["headers"] if item[0] not in own]
                 self.start = message
         if not self.start:
@@ -202,17 +218,22 @@ def _render(task_id: uuid.UUID, request_id: str) -> HttpResponse:
         close_old_connections()
 
 
-async def _while_connected(receive: Receive, work: Awaitable[None]) -> None:
-    """Do the work until it is done or the client has gone; the task goes on either way."""
+async def _while_wanted(receive: Receive, answer: _Answer, work: Awaitable[None]) -> bool:
+    """Do the work until it is done, the client has gone, or may not have it any more; the task goes on either way.
+
+    False in the last case.
+    """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnected(receive))
+    losing = asyncio.ensure_future(watch.until_void(Holder.read(answer.holder)))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, leaving, losing}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
+        return working.done() or leaving.done()
     finally:
-        working.cancel()
-        leaving.cancel()
+        for part in (working, leaving, losing):
+            part.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:

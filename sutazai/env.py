@@ -1,5 +1,7 @@
 """Reads settings from the environment; stops loudly on a value that makes no sense."""
 
+import base64
+import hashlib
 import os
 import secrets
 import tempfile
@@ -41,6 +43,12 @@ def _generated(path: Path) -> str:
             with suppress(FileExistsError):
                 os.link(file.name, path)
     return path.read_text().strip()
+
+
+def fernet_keys(name: str, *, generated_in: Path | None) -> list[str]:
+    """Derive encryption keys from the secrets in NAME, separated by commas; where it is found is as for `secret`."""
+    texts = secret(name, generated_in=generated_in).split(",")
+    return [base64.urlsafe_b64encode(hashlib.sha256(text.strip().encode()).digest()).decode() for text in texts]
 
 
 def one_of(name: str, choices: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ MAINTENANCE = {
     "close_idle_chat_sessions": timedelta(minutes=10),
     "delete_sign_in_sessions": timedelta(hours=1),
     "delete_idempotency_records": timedelta(hours=1),
+    "delete_token_families": timedelta(hours=1),
     "delete_maintenance_runs": timedelta(days=1),
     "vacuum_database": timedelta(days=1),
 }

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sutazai import schedules
 from sutazai.console import UNFOLD  # noqa: F401 - unfold reads it
-from sutazai.env import database, env, one_of, positive_float, positive_int, secret
+from sutazai.env import database, env, fernet_keys, one_of, positive_float, positive_int, secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -27,6 +27,9 @@ _secrets_dir = None if IS_PRODUCTION else DATA_DIR / "secrets"
 SECRET_KEY = secret("SUTAZAI_SECRET_KEY", generated_in=_secrets_dir)
 # Mixed into the hash of every API key, so that a stolen database alone reveals none.
 API_KEY_PEPPER = secret("SUTAZAI_API_KEY_PEPPER", generated_in=_secrets_dir)
+
+# Encrypts what the database holds and must be read again. The newest first; the others still read.
+ENCRYPTION_KEYS = fernet_keys("SUTAZAI_ENCRYPTION_KEYS", generated_in=_secrets_dir)
 
 ALLOWED_HOSTS = env.list("SUTAZAI_ALLOWED_HOSTS", default=[] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("SUTAZAI_TRUSTED_ORIGINS", default=[])
@@ -163,6 +166,9 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
+# Tokens of programs and apps (core.access.tokens): how long one opens doors, and how long a sign-in lasts at most.
+ACCESS_TOKEN_MINUTES = positive_int("SUTAZAI_ACCESS_TOKEN_MINUTES", 5)
+SIGN_IN_DAYS = positive_int("SUTAZAI_SIGN_IN_DAYS", 30)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
@@ -190,10 +196,10 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 # API --------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "core.access.authentication.ApiKeyAuthentication",
-        "core.access.authentication.ConsoleSessionAuthentication",
+        "core.access.authentication.BearerAuthentication",
+        "core.access.authentication.BrowserAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["core.access.permissions.MayDoIt"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
@@ -216,7 +222,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Durable answers from agents on Ollama servers.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SERVE_PERMISSIONS": ["core.access.permissions.MayDoIt"],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "core.api.schema.add_problems"],
     "ENUM_NAME_OVERRIDES": {

@@ -7,6 +7,7 @@ from agents.admin import urls as agents_console
 from agents.api import urls as agents_api
 from core.admin import urls as core_console
 from core.api import schema
+from core.api import urls as core_api
 from core.api.metrics import MetricsView
 from core.api.routers import either_way
 
@@ -18,6 +19,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     either_way("api/v1", agents_api.root, "api-root"),
     path("api/v1/", include(agents_api)),
+    path("", include(core_api)),
     either_way("api/schema", schema.schema, "schema"),
     either_way("docs", schema.docs, "docs"),
     either_way("metrics", MetricsView.as_view(), "metrics"),

@@ -12,10 +12,14 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from agents.engine import remembered
-from core.access import api_keys
+from core.access import api_keys, signing_keys, tokens
 from tests.services import SERVICE_VARIABLES
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-matrix", action="store_true", help="write tests/security/access_matrix.csv again")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -43,6 +47,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def nothing_remembered() -> None:
     """Begin with the rows of the test alone, whatever the process has learnt from those of the last one."""
     api_keys.forget()
+    tokens.forget()
+    signing_keys.forget()
     remembered.forget()
 
 

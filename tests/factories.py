@@ -3,11 +3,13 @@
 import itertools
 from typing import Any
 
+from django.contrib.auth.models import Permission
+
 from agents.engine.discovery import ensure_builtin
 from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
-from core.models import Team, User
+from core.models import Role, Team, User
 from core.ops import clock
 
 _numbers = itertools.count(1)
@@ -25,7 +27,19 @@ def make_user(**fields: Any) -> User:
 
 
 def make_operator(**fields: Any) -> User:
-    return make_user(**{"is_staff": True, "is_superuser": True, **fields})
+    return make_user(**{"role": Role.OPERATOR, **fields})
+
+
+def make_administrator(**fields: Any) -> User:
+    return make_user(**{"role": Role.ADMINISTRATOR, **fields})
+
+
+def make_staff(*permissions: str, **fields: Any) -> User:
+    """Somebody who may sign in to the console and has these permissions alone, such as "view_agenttask"."""
+    person = make_operator(**fields)
+    person.groups.clear()
+    person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return person
 
 
 def make_api_key(user: User) -> str:

@@ -15,12 +15,10 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from agents import kinds
-from agents.api import answers
+from agents.api import answers, reach
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.models import Agent, AgentVersion
-from core.access import ownership
-from core.access.authentication import user_of
-from core.access.permissions import IsOperatorOrReads
+from core.access.principal import principal_of
 from core.api.filters import TruthFilter
 from core.api.idempotency import make_once
 from core.api.serializers import NoInput, StrictModelSerializer
@@ -103,14 +101,13 @@ class AgentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericView
 
     queryset = Agent.objects.all()
     serializer_class = AgentSerializer
-    permission_classes = [IsOperatorOrReads]
     filterset_class = AgentFilters
     ordering = ("-id",)
     ordering_fields = {"name": "name", "created_at": "id"}
     search_fields = ("name", "description")
 
     def get_queryset(self) -> QuerySet[Agent]:
-        return ownership.shared(Agent.objects.select_related("live_version", "owner"), user_of(self.request))
+        return reach.agents(principal_of(self.request)).select_related("live_version", "owner")
 
     def get_serializer_class(self) -> Any:
         return {"create": AgentInput, "partial_update": AgentChange}.get(self.action, AgentSerializer)
@@ -120,7 +117,9 @@ class AgentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericView
         """Make an agent in your team, with its first version."""
         wanted = self.get_serializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        made = make_once(request, lambda agent_id: _create(user_of(request), agent_id, dict(wanted.validated_data)))
+        made = make_once(
+            request, lambda agent_id: _create(principal_of(request).user, agent_id, dict(wanted.validated_data))
+        )
         agent = get_object_or_404(self.get_queryset(), pk=made.object_id)
         location = answers.address("agent-detail", agent.pk)
         return answers.created(AgentSerializer(agent).data, location, is_replay=made.is_replay)
@@ -151,7 +150,6 @@ class VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
 
     queryset = AgentVersion.objects.all()
     serializer_class = VersionSerializer
-    permission_classes = [IsOperatorOrReads]
     lookup_field = "number"
     lookup_value_regex = "[0-9]{1,9}"
     ordering = ("-number",)
@@ -165,8 +163,7 @@ class VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         return {"create": VersionInput, "make_live": NoInput}.get(self.action, VersionSerializer)
 
     def _agent(self) -> Agent:
-        agents = ownership.shared(Agent.objects.all(), user_of(self.request))
-        return get_object_or_404(agents, pk=self.kwargs["agent_pk"])
+        return get_object_or_404(reach.agents(principal_of(self.request)), pk=self.kwargs["agent_pk"])
 
     @extend_schema(request=VersionInput, parameters=[IDEMPOTENCY_KEY], responses={201: VersionSerializer})
     def create(self, request: Request, agent_pk: str) -> Response:
@@ -174,7 +171,7 @@ class VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         wanted = self.get_serializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         agent = self._agent()
-        content = {"created_by": user_of(request), **wanted.validated_data}
+        content = {"created_by": principal_of(request).user, **wanted.validated_data}
         made = make_once(request, lambda version_id: agent.add_version(id=version_id, **content))
         version = get_object_or_404(self.get_queryset(), pk=made.object_id)
         location = answers.address("agent-version-detail", agent.pk, version.number)

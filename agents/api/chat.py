@@ -15,10 +15,11 @@ from agents.api.schema import IDEMPOTENCY_KEY
 from agents.api.streams import AwaitResponse, FollowResponse
 from agents.engine.submit import Accepted, submit
 from agents.kinds import KINDS
-from core.access.authentication import user_of
+from core.access.principal import principal_of
 from core.api.idempotency import key_of, replay_headers
 from core.api.serializers import IdField, StrictSerializer, TextField, TruthField, WholeNumberField
 from core.exceptions import InvalidInput
+from core.models import Verb
 
 RESPOND_ASYNC = "respond-async"
 
@@ -53,6 +54,7 @@ class ChatAnswer(serializers.Serializer):
 class ChatView(APIView):
     """Send a message to an agent and receive its answer."""
 
+    write_verb = Verb.SUBMIT
     renderer_classes = STREAMING_RENDERERS
     serializer_class = ChatInput  # the browsable API's form
 
@@ -82,31 +84,32 @@ class ChatView(APIView):
         wanted.is_valid(raise_exception=True)
         accepted = _submit(request, wanted.validated_data)
         if wanted.validated_data["stream"]:
-            return _with_headers(FollowResponse(accepted.task_id), accepted)
+            return _with_headers(FollowResponse(request, accepted.task_id), accepted)
         if _prefers_async(request):
             response = answers.accepted(accepted)
             response["Preference-Applied"] = RESPOND_ASYNC
             return response
-        return _with_headers(AwaitResponse(accepted.task_id), accepted)
+        return _with_headers(AwaitResponse(request, accepted.task_id), accepted)
 
 
 def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
-    user = user_of(request)
-    session = lookups.session(user, wanted["session"]) if wanted.get("session") else None
+    principal = principal_of(request)
+    session = lookups.session(principal, wanted["session"]) if wanted.get("session") else None
     if "agent" in wanted:
-        agent = lookups.agent(user, wanted["agent"])
+        agent = lookups.agent(principal, wanted["agent"])
     else:
-        agent = session.agent if session else lookups.chat_agent(user)
+        agent = session.agent if session else lookups.chat_agent(principal)
     if not KINDS[agent.kind].has_sessions:
         raise InvalidInput({"agent": [f"{agent.name!r} holds no conversations; submit it a task instead."]})
     return submit(
         agent=agent,
-        owner=user,
+        owner=principal.user,
         input={"message": wanted["message"]},
         session=session,
         starts_session=session is None,
-        version=lookups.version(user, agent, wanted.get("version")),
+        version=lookups.version(principal, agent, wanted.get("version")),
         idempotency_key=key_of(request),
+        allowed_models=principal.model_names,
     )
 
 

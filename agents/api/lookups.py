@@ -4,12 +4,13 @@ import uuid
 
 from django.db.models import Q, QuerySet
 
+from agents.api import reach
 from agents.engine import remembered
 from agents.kinds.chat import Chat
 from agents.models import Agent, AgentVersion, ChatSession
 from core.access import ownership
+from core.access.principal import Principal
 from core.exceptions import Refused
-from core.models import User
 
 PREFERRED_AGENT = "helper"
 
@@ -46,32 +47,33 @@ class NotForYou(Refused):
     title = "Only operators may choose a version"
 
 
-def agent(user: User, name_or_id: str) -> Agent:
+def agent(principal: Principal, name_or_id: str) -> Agent:
     """Find an agent of the person's team by name, or any that they may see by id."""
     try:
-        return remembered.agent(user.team_id, name_or_id)
+        found: Agent | None = remembered.agent(principal.user.team_id, name_or_id)
     except Agent.DoesNotExist:
         agent_id = _uuid(name_or_id)
-    found = _one(ownership.shared(Agent.objects.filter(pk=agent_id), user)) if agent_id else None
-    if found is None:
+        found = _one(reach.agents(principal).filter(pk=agent_id)) if agent_id else None
+    if found is None or not principal.may_use_agent(found.name):
         raise AgentNotFound(f"There is no agent {name_or_id[:80]!r}.")
     return found
 
 
-def chat_agent(user: User) -> Agent:
+def chat_agent(principal: Principal) -> Agent:
     """Choose the agent for a message that names none: the helper, else the first that chats and is ready."""
-    ready = Agent.objects.filter(team=user.team_id, kind=Chat.name, is_enabled=True, live_version__isnull=False)
+    of_team = reach.agents(principal).filter(team=principal.user.team_id)
+    ready = of_team.filter(kind=Chat.name, is_enabled=True, live_version__isnull=False)
     found = _one(ready.filter(name=PREFERRED_AGENT)) or _one(ready.order_by("name"))
     if found is None:
         raise AgentNotFound("No chat agent is ready. An operator can make one in the console.")
     return found
 
 
-def version(user: User, agent: Agent, number: int | None) -> AgentVersion | None:
+def version(principal: Principal, agent: Agent, number: int | None) -> AgentVersion | None:
     """Find the version that an operator wants to try; None for the live one."""
     if number is None:
         return None
-    if not user.is_operator:
+    if not principal.is_operator:
         raise NotForYou
     found = agent.versions.filter(number=number).first()
     if found is None:
@@ -79,22 +81,21 @@ def version(user: User, agent: Agent, number: int | None) -> AgentVersion | None
     return found
 
 
-def session(user: User, session_id: uuid.UUID) -> ChatSession:
+def session(principal: Principal, session_id: uuid.UUID) -> ChatSession:
     """Find one of the person's own conversations, its agent with it."""
-    rows = ownership.own(ChatSession.objects.all(), user)
-    found = rows.filter(pk=session_id).select_related("agent").first()
+    found = ownership.own(reach.sessions(principal), principal).filter(pk=session_id).select_related("agent").first()
     if found is None:
         raise SessionNotFound(f"There is no session {session_id}.")
     _attach_live_version(found.agent)
     return found
 
 
-def agents_called(user: User, name_or_id: str) -> QuerySet[Agent]:
+def agents_called(principal: Principal, name_or_id: str) -> QuerySet[Agent]:
     """Agents that a person may see, by name or id."""
     is_it = Q(name=name_or_id)
     if agent_id := _uuid(name_or_id):
         is_it |= Q(pk=agent_id)
-    return ownership.shared(Agent.objects.filter(is_it), user)
+    return reach.agents(principal).filter(is_it)
 
 
 def _one(agents: QuerySet[Agent]) -> Agent | None:

@@ -18,10 +18,10 @@ from agents.api import answers
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.engine import discovery, registration
 from agents.models import Node, NodeModel
-from core.access.permissions import IsOperator
 from core.api.filters import TruthFilter
 from core.api.idempotency import made_before, make_once
 from core.api.serializers import NoInput, StrictModelSerializer, TextField
+from core.models import Verb
 
 
 class NodeChange(StrictModelSerializer):
@@ -109,7 +109,7 @@ class NodeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
 
     queryset = Node.objects.all()
     serializer_class = NodeSerializer
-    permission_classes = [IsOperator]
+    read_verb = Verb.OPERATE
     filterset_class = NodeFilters
     ordering = ("-id",)
     ordering_fields = {"name": "name", "created_at": "id"}
@@ -181,7 +181,7 @@ class NodeModelViewSet(mixins.ListModelMixin, GenericViewSet):
 
     queryset = NodeModel.objects.all()
     serializer_class = NodeModelSerializer
-    permission_classes = [IsOperator]
+    read_verb = Verb.OPERATE
     filterset_class = NodeModelFilters
     ordering = ("name",)
     ordering_fields = {"name": "name", "size_bytes": "size_bytes"}

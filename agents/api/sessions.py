@@ -13,15 +13,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from agents.api import answers, lookups
+from agents.api import answers, lookups, reach
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.engine import conversations
 from agents.models import ChatMessage, ChatSession
-from core.access import ownership
-from core.access.authentication import user_of
+from core.access.principal import principal_of
 from core.api.filters import MomentFilter, TruthFilter
 from core.api.idempotency import make_once
 from core.api.serializers import NoInput, StrictSerializer, TextField
+from core.models import Verb
 
 
 class SessionInput(StrictSerializer):
@@ -75,12 +75,13 @@ class SessionFilters(filters.FilterSet):
     active_after = MomentFilter(field_name="last_active_at", lookup_expr="gte")
 
     def of_agent(self, sessions: QuerySet[ChatSession], _: str, name_or_id: str) -> QuerySet[ChatSession]:
-        return sessions.filter(agent__in=lookups.agents_called(user_of(self.request), name_or_id))
+        return sessions.filter(agent__in=lookups.agents_called(principal_of(self.request), name_or_id))
 
 
 class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Conversations: your own; operators see everybody's."""
 
+    write_verb = Verb.SUBMIT
     queryset = ChatSession.objects.all()
     serializer_class = SessionSerializer
     filterset_class = SessionFilters
@@ -89,7 +90,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     search_fields = ("title", "messages__content")
 
     def get_queryset(self) -> QuerySet[ChatSession]:
-        return ownership.visible(ChatSession.objects.select_related("agent", "owner"), user_of(self.request))
+        return reach.sessions(principal_of(self.request)).select_related("agent", "owner")
 
     def get_serializer_class(self) -> Any:
         return {"create": SessionInput, "close": NoInput}.get(self.action, SessionSerializer)
@@ -100,9 +101,10 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         wanted = self.get_serializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         name, title = wanted.validated_data.get("agent"), wanted.validated_data.get("title", "")
-        agent = lookups.agent(user_of(request), name) if name else lookups.chat_agent(user_of(request))
+        principal = principal_of(request)
+        agent = lookups.agent(principal, name) if name else lookups.chat_agent(principal)
         made = make_once(
-            request, lambda new_id: conversations.begin(agent, user_of(request), title=title, session_id=new_id)
+            request, lambda new_id: conversations.begin(agent, principal.user, title=title, session_id=new_id)
         )
         session = get_object_or_404(self.get_queryset(), pk=made.object_id)
         location = answers.address("session-detail", session.pk)
@@ -129,5 +131,5 @@ class MessageViewSet(mixins.ListModelMixin, GenericViewSet):
     search_fields = ("content",)
 
     def get_queryset(self) -> QuerySet[ChatMessage]:
-        sessions = ownership.visible(ChatSession.objects.all(), user_of(self.request))
+        sessions = reach.sessions(principal_of(self.request))
         return ChatMessage.objects.filter(session=get_object_or_404(sessions, pk=self.kwargs["session_pk"]))

@@ -13,13 +13,17 @@ from http import HTTPStatus
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
+from rest_framework.request import Request
 
 from agents.engine.follow import Event, reader
 from agents.models import AgentTask
+from core.access.principal import principal_of
+from core.access.watch import Holder
 from core.api import problems
 
 FOLLOW_HEADER = "X-SutazAI-Follow"
 AWAIT_HEADER = "X-SutazAI-Await"
+HOLDER_HEADER = "X-SutazAI-Holder"
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -38,9 +42,10 @@ FAILURE_STATUS = {
 class FollowResponse(HttpResponse):
     """Have a task's events streamed as server-sent events, those after a number."""
 
-    def __init__(self, task_id: uuid.UUID, *, after: int = 0) -> None:
+    def __init__(self, request: Request, task_id: uuid.UUID, *, after: int = 0) -> None:
         super().__init__(content_type="text/event-stream; charset=utf-8")
         self[FOLLOW_HEADER] = f"{task_id} {after}"
+        self[HOLDER_HEADER] = _holder(request)
         self["Cache-Control"] = "no-cache"
         self["X-Accel-Buffering"] = "no"  # proxies pass events on as they come
 
@@ -48,9 +53,16 @@ class FollowResponse(HttpResponse):
 class AwaitResponse(HttpResponse):
     """Have a task's end awaited and its answer sent."""
 
-    def __init__(self, task_id: uuid.UUID) -> None:
+    def __init__(self, request: Request, task_id: uuid.UUID) -> None:
         super().__init__(content_type="application/json")
         self[AWAIT_HEADER] = str(task_id)
+        self[HOLDER_HEADER] = _holder(request)
+
+
+def _holder(request: Request) -> str:
+    """Tell the dispatcher whose right the wait goes by, so that it ends with it."""
+    session = getattr(request._request, "session", None)
+    return str(Holder.of(principal_of(request), (session and session.session_key) or ""))
 
 
 async def event_stream(task_id: uuid.UUID, after: int) -> AsyncIterator[bytes]:

@@ -18,7 +18,7 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.viewsets import GenericViewSet
 
 from agents import kinds
-from agents.api import answers, lookups
+from agents.api import answers, lookups, reach
 from agents.api.renderers import FOLLOWING_RENDERERS, EventStreamRenderer
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.api.streams import FollowResponse
@@ -26,13 +26,13 @@ from agents.engine import grant
 from agents.engine.errors import AlreadyFinished
 from agents.engine.submit import Accepted, cancel, resubmit, submit
 from agents.models import AgentTask, TaskEvent
-from core.access import ownership
-from core.access.authentication import user_of
+from core.access.principal import principal_of
 from core.api.filters import MomentFilter
 from core.api.idempotency import key_of
 from core.api.queries import InvalidQuery, refuse_unknown, whole_number
 from core.api.serializers import NoInput, ObjectField, StrictSerializer, TextField, WholeNumberField
 from core.exceptions import InvalidInput
+from core.models import Verb
 
 NEW_SESSION = "new"
 MAX_EVENT_NUMBER = 2**31 - 1
@@ -183,12 +183,13 @@ class TaskFilters(filters.FilterSet):
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     def of_agent(self, tasks: QuerySet[AgentTask], _: str, name_or_id: str) -> QuerySet[AgentTask]:
-        return tasks.filter(agent__in=lookups.agents_called(user_of(self.request), name_or_id))
+        return tasks.filter(agent__in=lookups.agents_called(principal_of(self.request), name_or_id))
 
 
 class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Tasks: your own; operators see everybody's."""
 
+    write_verb = Verb.SUBMIT
     queryset = AgentTask.objects.all()
     serializer_class = TaskSerializer
     filterset_class = TaskFilters
@@ -197,7 +198,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     search_fields = ("input__message", "input__text", "result", "error_detail")
 
     def get_queryset(self) -> QuerySet[AgentTask]:
-        rows = ownership.visible(AgentTask.objects.all(), user_of(self.request))
+        rows = reach.tasks(principal_of(self.request))
         if self.action == "events":
             return rows.only("pk")
         rows = rows.select_related("agent", "version", "owner")
@@ -234,7 +235,10 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         """Submit a finished task's input again, as a new task of the same owner."""
         self.get_serializer(data=request.data).is_valid(raise_exception=True)
         task = self.get_object()
-        return answers.accepted(resubmit(task, owner=task.owner, idempotency_key=key_of(request)))
+        allowed_models = principal_of(request).model_names
+        return answers.accepted(
+            resubmit(task, owner=task.owner, idempotency_key=key_of(request), allowed_models=allowed_models)
+        )
 
     @extend_schema(responses=ReceiptSerializer)
     @action(detail=True)
@@ -266,24 +270,25 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         task = self.get_object()
         # HEAD asks for the headers alone: a stream would keep it waiting for the task's end.
         if isinstance(request.accepted_renderer, EventStreamRenderer) and request.method == "GET":
-            return FollowResponse(task.pk, after=after)
+            return FollowResponse(request, task.pk, after=after)
         return Response(_event_page(request, task, after))
 
 
 def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
-    user = user_of(request)
-    agent = lookups.agent(user, wanted["agent"])
+    principal = principal_of(request)
+    agent = lookups.agent(principal, wanted["agent"])
     session = wanted.get("session")
     if session == NEW_SESSION and not kinds.KINDS[agent.kind].has_sessions:
         raise InvalidInput({"session": [f"Agents of the kind {agent.kind!r} have no conversations."]})
     return submit(
         agent=agent,
-        owner=user,
+        owner=principal.user,
         input=wanted["input"],
-        session=lookups.session(user, session) if isinstance(session, uuid.UUID) else None,
+        session=lookups.session(principal, session) if isinstance(session, uuid.UUID) else None,
         starts_session=session == NEW_SESSION,
-        version=lookups.version(user, agent, wanted.get("version")),
+        version=lookups.version(principal, agent, wanted.get("version")),
         idempotency_key=key_of(request),
+        allowed_models=principal.model_names,
     )
 
 

@@ -14,6 +14,14 @@ class ModelNotAvailable(Refused):
         super().__init__(f"No node has the model {model!r}. Pull it on a node, or choose another model.")
 
 
+class ModelNotPermitted(Refused):
+    """The caller's key is limited to other models. Use another agent, or another key."""
+
+    status = 403
+    code = "model-not-permitted"
+    title = "This model is not among those that you may use"
+
+
 class QueueFull(Refused):
     """Too many tasks wait for the model already. Try again later."""
 

@@ -1,7 +1,7 @@
 """Accepting work: check it, write it down, and only then say yes."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 from django.db import IntegrityError
 
 from agents.engine import operations, routing
-from agents.engine.errors import AgentNotReady, NotFinished, SessionClosed
+from agents.engine.errors import AgentNotReady, ModelNotPermitted, NotFinished, SessionClosed
 from agents.engine.process import writer
 from agents.kinds import KINDS
 from agents.kinds.base import Kind
 from agents.models import Agent, AgentTask, AgentVersion, ChatMessage, ChatSession
+from agents.models.node import canonical_model_name
 from core import idempotency
 from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
@@ -43,13 +44,15 @@ def submit(
     version: AgentVersion | None = None,
     idempotency_key: IdempotencyKey | None = None,
     retry_of: AgentTask | None = None,
+    allowed_models: Collection[str] = (),
 ) -> Accepted:
     """Accept a task for an agent; when this returns, the task is committed and will end.
 
     input: what the agent's kind asks for, such as {"message": …}.
     session: the conversation to go on with; starts_session begins a new one, for kinds that have them.
-    version: a version to try instead of the live one.
-    Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, QueueFull, IdempotencyConflict.
+    version: a version to try instead of the live one. allowed_models: what the task may run on; none: any model.
+    Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, ModelNotPermitted, QueueFull,
+    IdempotencyConflict.
     """
     try:
         submission = _prepare(
@@ -61,6 +64,7 @@ def submit(
             version=version,
             idempotency_key=idempotency_key,
             retry_of=retry_of,
+            allowed_models=allowed_models,
         )
     except Refused:
         # What was accepted once stays accepted when its request is repeated, also if it would be refused by now.
@@ -85,6 +89,7 @@ def _prepare(
     version: AgentVersion | None,
     idempotency_key: IdempotencyKey | None,
     retry_of: AgentTask | None,
+    allowed_models: Collection[str],
 ) -> operations.Submission:
     """Check everything that can be checked before the transaction."""
     version = version or agent.live_version
@@ -94,6 +99,9 @@ def _prepare(
     if session is not None:
         _check_session(session, agent, kind)
     cleaned = kind.clean(input, version)
+    model = routing.resolve_model(version)
+    if allowed_models and model not in map(canonical_model_name, allowed_models):
+        raise ModelNotPermitted(f"Your key may not use the model {model!r}.")
     task_id = uuid7()
     new_session = _new_session(agent, owner, cleaned) if starts_session and kind.has_sessions and not session else None
     conversation = session or new_session
@@ -102,7 +110,7 @@ def _prepare(
         agent=agent,
         version=version,
         kind=agent.kind,
-        model=routing.resolve_model(version),
+        model=model,
         session=conversation,
         owner=owner,
         team_id=owner.team_id,  # type: ignore[misc]  # keys with a default look optional to the stubs
@@ -118,7 +126,13 @@ def _prepare(
     )
 
 
-def resubmit(task: AgentTask, *, owner: User, idempotency_key: IdempotencyKey | None = None) -> Accepted:
+def resubmit(
+    task: AgentTask,
+    *,
+    owner: User,
+    idempotency_key: IdempotencyKey | None = None,
+    allowed_models: Collection[str] = (),
+) -> Accepted:
     """Submit a finished task's input again, as a new task; the old one stays as it ended. Raises as `submit`."""
     if not task.is_finished:
         raise NotFinished("The task is not finished yet; cancel it first.")
@@ -129,6 +143,7 @@ def resubmit(task: AgentTask, *, owner: User, idempotency_key: IdempotencyKey | 
         session=task.session if task.session and task.session.closed_at is None else None,
         idempotency_key=idempotency_key,
         retry_of=task,
+        allowed_models=allowed_models,
     )
 
 

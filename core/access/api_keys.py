@@ -4,16 +4,20 @@ import hashlib
 import hmac
 import secrets
 import threading
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from cachetools import TTLCache, cached
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
-from core.models import ApiKey, User
+from core.exceptions import Refused
+from core.models import ApiKey, User, Verb
 
 PREFIX = "stz"
 KEY_ID_BYTES = 6
@@ -26,13 +30,60 @@ REMEMBER_SECONDS = 2.0
 remembered: TTLCache[Any, ApiKey] = TTLCache(maxsize=1024, ttl=REMEMBER_SECONDS)
 
 
-def issue(user: User, name: str = "") -> tuple[ApiKey, str]:
+class KeyNotUsable(Refused):
+    """The key was revoked or has expired, so it cannot be replaced. Make a new one."""
+
+    status = 409
+    code = "key-not-usable"
+    title = "The key does not work any more"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a key is limited to; what is empty limits nothing.
+
+    agent_names, model_names: as they are called. expires_at: when the key stops working; None: never.
+    """
+
+    verbs: Sequence[Verb] = ()
+    agent_names: Sequence[str] = ()
+    model_names: Sequence[str] = ()
+    expires_at: datetime | None = None
+
+
+def issue(user: User, name: str = "", scope: Scope | None = None) -> tuple[ApiKey, str]:
     """Make a key for a user; returns it with its text, which can never be shown again."""
+    scope = scope or Scope()
     secret = secrets.token_urlsafe(SECRET_BYTES)
     key = ApiKey.objects.create(
-        user=user, name=name, key_id=secrets.token_hex(KEY_ID_BYTES), secret_hash=_hash(secret)
+        user=user,
+        name=name,
+        key_id=secrets.token_hex(KEY_ID_BYTES),
+        secret_hash=_hash(secret),
+        verbs=sorted(scope.verbs),
+        agent_names=sorted(scope.agent_names),
+        model_names=sorted(scope.model_names),
+        expires_at=scope.expires_at,
     )
     return key, f"{PREFIX}_{key.key_id}_{secret}"
+
+
+def rotate(key: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
+    """Make a key that may do the same, and have the old one stop working after a while in which both do.
+
+    Returns the new key with its text, as `issue` does. Raises KeyNotUsable.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        old = ApiKey.objects.select_for_update(of=("self",)).select_related("user").get(pk=key.pk)
+        if not old.works_at(now):
+            raise KeyNotUsable
+        scope = Scope(old.verbs, old.agent_names, old.model_names, old.expires_at)
+        new, text = issue(old.user, old.name, scope)
+        ends_at = now + overlap
+        old.expires_at = min(ends_at, old.expires_at) if old.expires_at else ends_at
+        old.save(update_fields=["expires_at"])
+    return new, text
 
 
 def revoke(keys: QuerySet[ApiKey]) -> int:
@@ -52,15 +103,18 @@ def verify(text: str) -> ApiKey | None:
         key = _find(key_id, _hash(secret))
     except ApiKey.DoesNotExist:
         return None
-    _note_use(key)
+    now = timezone.now()
+    if not key.works_at(now):
+        return None
+    _note_use(key, now)
     return key
 
 
 @cached(remembered, lock=threading.Lock())
 def _find(key_id: str, secret_hash: str) -> ApiKey:
-    """Find a working key, and remember it for a moment: a client sends many requests. Unknown keys are not kept."""
-    key = ApiKey.objects.select_related("user").get(key_id=key_id, revoked_at=None)
-    if not hmac.compare_digest(secret_hash, key.secret_hash) or not key.user.is_active:
+    """Find a key by its secret, and remember it for a moment: a client sends many requests. What fails is not kept."""
+    key = ApiKey.objects.select_related("user").get(key_id=key_id)
+    if not hmac.compare_digest(secret_hash, key.secret_hash):
         raise ApiKey.DoesNotExist
     return key
 
@@ -80,8 +134,7 @@ def _hash(secret: str) -> str:
     return hmac.new(settings.API_KEY_PEPPER.encode(), secret.encode(), hashlib.sha256).hexdigest()
 
 
-def _note_use(key: ApiKey) -> None:
-    now = timezone.now()
+def _note_use(key: ApiKey, now: datetime) -> None:
     stale = now - LAST_USED_PRECISION
     if key.last_used_at is None or key.last_used_at <= stale:
         key.last_used_at = now  # remembered keys need not be noted again

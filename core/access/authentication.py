@@ -1,4 +1,4 @@
-"""Who asks: programs with an API key, people with their console sign-in."""
+"""Who asks: programs with an API key or a token, people with their browser's sign-in."""
 
 from typing import Any
 
@@ -7,30 +7,43 @@ from rest_framework.authentication import BaseAuthentication, CSRFCheck, Session
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
-from core.access import api_keys
-from core.models import ApiKey, User
+from core.access import api_keys, tokens
+from core.models import ApiKey, TokenFamily, User
 
 
-class ApiKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer stz_<key_id>_<secret>`."""
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer` with an API key (`stz_<key_id>_<secret>`) or an access token."""
 
     scheme = "Bearer"
 
-    def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
+    def authenticate(self, request: Request) -> tuple[User, ApiKey | TokenFamily] | None:
         scheme, _, text = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != self.scheme.lower():
             return None
-        key = api_keys.verify(text.strip())
-        if key is None:
-            raise AuthenticationFailed("The API key is unknown, revoked, or its user is inactive.")
-        return key.user, key
+        text = text.strip()
+        return _by_key(text) if text.startswith(f"{api_keys.PREFIX}_") else _by_token(text)
 
     def authenticate_header(self, request: Request) -> str:
         return f'{self.scheme} realm="sutazai"'
 
 
-class ConsoleSessionAuthentication(SessionAuthentication):
-    """The console's sign-in; requests that change something carry Django's CSRF token (header X-CSRFToken)."""
+def _by_key(text: str) -> tuple[User, ApiKey]:
+    key = api_keys.verify(text)
+    if key is None:
+        raise AuthenticationFailed("The API key is unknown, expired or revoked, or its user is inactive.")
+    return key.user, key
+
+
+def _by_token(text: str) -> tuple[User, TokenFamily]:
+    try:
+        family = tokens.verify(text)
+    except tokens.TokenRefused as refusal:
+        raise AuthenticationFailed(refusal.detail) from refusal
+    return family.user, family
+
+
+class BrowserAuthentication(SessionAuthentication):
+    """A browser's sign-in; requests that change something carry Django's CSRF token (header X-CSRFToken)."""
 
     def enforce_csrf(self, request: Request) -> None:
         check = CSRFCheck(lambda _: HttpResponse())
@@ -38,9 +51,3 @@ class ConsoleSessionAuthentication(SessionAuthentication):
         reason: Any = check.process_view(request, lambda _: HttpResponse(), (), {})
         if reason:
             raise PermissionDenied(f"CSRF check failed: {reason}", code="csrf-failed")
-
-
-def user_of(request: Request) -> User:
-    """Return who asks, in a view whose permissions let in nobody unknown."""
-    assert isinstance(request.user, User)
-    return request.user

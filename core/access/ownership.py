@@ -4,21 +4,21 @@ from typing import TypeVar
 
 from django.db.models import Model, QuerySet
 
-from core.models import User
+from core.access.principal import Principal
 
 RowT = TypeVar("RowT", bound=Model)
 
 
-def own(rows: QuerySet[RowT], user: User) -> QuerySet[RowT]:
+def own(rows: QuerySet[RowT], principal: Principal) -> QuerySet[RowT]:
     """Rows with an owner that this person may write into: their own."""
-    return rows.filter(owner=user)
+    return rows.filter(owner=principal.user)
 
 
-def visible(rows: QuerySet[RowT], user: User) -> QuerySet[RowT]:
+def visible(rows: QuerySet[RowT], principal: Principal) -> QuerySet[RowT]:
     """Rows with an owner that this person may see: their own; an operator sees all."""
-    return rows if user.is_operator else own(rows, user)
+    return rows if principal.is_operator else own(rows, principal)
 
 
-def shared(rows: QuerySet[RowT], user: User) -> QuerySet[RowT]:
+def shared(rows: QuerySet[RowT], principal: Principal) -> QuerySet[RowT]:
     """Rows that a team shares: the team's; an operator sees all."""
-    return rows if user.is_operator else rows.filter(team=user.team_id)
+    return rows if principal.is_operator else rows.filter(team=principal.user.team_id)

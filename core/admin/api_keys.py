@@ -1,42 +1,82 @@
 """Keys for programs: made here, shown once, revoked here."""
 
+from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import ForeignKey, QuerySet
 from django.forms import ModelChoiceField, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from core.access import api_keys
 from core.admin.base import ButtonsMixin, button, report
 from core.formats import badge, moment
-from core.models import ApiKey, User
+from core.models import ApiKey, User, Verb
+
+WRITTEN_ONCE = ("state", "user", "limited_to", "key_id", "created", "last_used", "expires_at", "revoked_at")
+OVERLAP = timedelta(hours=24)
+
+
+class NamesField(forms.CharField):
+    """Names separated by commas, as a list."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return sorted({name.strip() for name in (value or "").split(",")} - {""})
+
+
+class KeyForm(forms.ModelForm):
+    """A key to make, and what it is limited to; what is left empty limits nothing."""
+
+    verbs = forms.MultipleChoiceField(
+        choices=Verb.choices,
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        label="May only",
+        help_text="Nothing ticked: all that its person may.",
+    )
+    agent_names = NamesField(
+        required=False, max_length=2_000, label="Agents", help_text="Names, with commas between; empty: all."
+    )
+    model_names = NamesField(
+        required=False, max_length=2_000, label="Models", help_text="Names, with commas between; empty: all."
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("user", "name", "verbs", "agent_names", "model_names", "expires_at")
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ButtonsMixin):
-    list_display = ("label", "state", "user", "last_used", "created")
+    list_display = ("label", "state", "user", "limited_to", "last_used", "expires", "created")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("name", "key_id", "user__username")
     list_select_related = ("user",)
 
     empty_hint = "Programs sign in with keys. A new key is shown once, when it is made."
 
-    fields = ("user", "name")
+    form = KeyForm
+    fields = KeyForm.Meta.fields
     change_form_outer_before_template = "console/buttons.html"
 
     actions = ("revoke_selected",)
-    buttons = ("revoke",)
+    buttons = ("rotate", "revoke")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        return (
-            self.fields if obj is None else ("state", "user", "name", "key_id", "created", "last_used", "revoked_at")
-        )
+        return self.fields if obj is None else ("name", *WRITTEN_ONCE)
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        return () if obj is None else ("state", "user", "key_id", "created", "last_used", "revoked_at")
+        return () if obj is None else WRITTEN_ONCE
 
     def formfield_for_foreignkey(
         self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
@@ -56,22 +96,36 @@ class ApiKeyAdmin(ButtonsMixin):
         if change:
             super().save_model(request, obj, form, change)
             return
-        key, obj.text = api_keys.issue(obj.user, obj.name)  # type: ignore[attr-defined]
+        scope = api_keys.Scope(obj.verbs, obj.agent_names, obj.model_names, obj.expires_at)
+        key, obj.text = api_keys.issue(obj.user, obj.name, scope)  # type: ignore[attr-defined]
         obj.pk, obj.key_id = key.pk, key.key_id
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
+        return self._shown_once(request, obj, obj.text)  # type: ignore[attr-defined]
+
+    def _shown_once(self, request: HttpRequest, key: ApiKey, text: str) -> HttpResponse:
         """Show the key here and now: a message or a redirect would put it into a cookie or a log."""
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "Your new API key",
-            "key": obj,
-            "text": obj.text,  # type: ignore[attr-defined]
+            "key": key,
+            "text": text,
         }
         return TemplateResponse(request, "console/api_key_created.html", context)
 
     def offers(self, name: str, obj: ApiKey) -> bool:
-        return obj.revoked_at is None
+        return obj.works_at(timezone.now()) if name == "rotate" else obj.revoked_at is None
+
+    def has_rotate_permission(self, request: HttpRequest, obj: ApiKey) -> bool:
+        """Whoever rotates a key sees the new one, so others' keys are for administrators."""
+        is_own = obj.user_id == request.user.pk
+        return self.has_change_permission(request, obj) and (is_own or request.user.is_superuser)
+
+    @button("Rotate", icon="autorenew", permission="rotate")
+    def rotate(self, request: HttpRequest, key: ApiKey) -> HttpResponse:
+        """Make a key that may do the same. The old one works for another day, so that programs can change over."""
+        return self._shown_once(request, *api_keys.rotate(key, overlap=OVERLAP))
 
     @button(
         "Revoke",
@@ -100,7 +154,17 @@ class ApiKeyAdmin(ButtonsMixin):
     def state(self, key: ApiKey) -> SafeString:
         if key.revoked_at:
             return badge("Revoked", "neutral")
+        if key.expires_at and key.expires_at <= timezone.now():
+            return badge("Expired", "neutral")
         return badge("Active", "good") if key.user.is_active else badge("Owner inactive", "warning")
+
+    @admin.display(description="May only")
+    def limited_to(self, key: ApiKey) -> str:
+        return ", ".join([*key.verbs, *key.agent_names, *key.model_names]) or "All that its person may"
+
+    @admin.display(description="Expires", ordering="expires_at")
+    def expires(self, key: ApiKey) -> str:
+        return f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "Never"
 
     @admin.display(description="Last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> SafeString:

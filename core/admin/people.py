@@ -1,27 +1,31 @@
 """People, the groups that carry their permissions, and their teams."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
-from django.db.models import Count, QuerySet
+from django.db.models import Count, ManyToManyField, QuerySet
+from django.forms import ModelForm, ModelMultipleChoiceField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from core.models import Team, User
+from core.access import roles
+from core.models import Role, Team, User
 
 admin.site.unregister(Group)
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):
-    list_display = ("username", "email", "team", "is_active", "is_staff", "is_superuser", "last_login")
-    list_filter = ("is_active", "is_staff", "is_superuser", "team")
+    list_display = ("username", "email", "team", "role", "is_active", "last_login")
+    list_filter = ("role", "is_active", "team")
     search_fields = ("username", "email", "first_name", "last_name")
     list_select_related = ("team",)
     ordering = ("username",)
-    empty_hint = "Add a person, then hand them a key or tick their rights."
+    empty_hint = "Add a person with a role, then hand them a key or their password."
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -32,23 +36,33 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         (
             "Rights",
             {
-                "fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions"),
-                "description": "Staff may sign in to this console; groups and permissions say what they may do there.",
+                "fields": ("role", "is_active", "groups"),
+                "description": "Viewers read what is theirs. Users give work to agents. Operators use this console "
+                "and see everybody's work. Administrators also decide who may do what. Groups add to that.",
             },
         ),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
-    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "team", "password1", "password2")}),)
+    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "team", "role", "password1", "password2")}),)
     readonly_fields = ("last_login", "date_joined")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
-        """Only superusers hand out rights: whoever may edit people could otherwise give themselves all."""
-        if request.user.is_superuser:
-            return self.readonly_fields
-        return (*self.readonly_fields, "is_staff", "is_superuser", "groups", "user_permissions")
+        """Only administrators hand out rights: whoever may edit people could otherwise give themselves all."""
+        return self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, "role", "groups")
+
+    def formfield_for_manytomany(
+        self, db_field: ManyToManyField, request: HttpRequest, **kwargs: Any
+    ) -> ModelMultipleChoiceField | None:
+        if db_field.name == "groups":  # those of the roles follow the role
+            kwargs["queryset"] = Group.objects.exclude(name__in=Role.values)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def save_related(self, request: HttpRequest, form: ModelForm, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        roles.join_group(form.instance)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """A superuser is changed by superusers only: a new password would be a way to become one."""
+        """An administrator is changed by administrators only: a new password would be a way to become one."""
         is_above = obj is not None and obj.is_superuser and not request.user.is_superuser
         return super().has_change_permission(request, obj) and not is_above
 
@@ -60,6 +74,13 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     empty_hint = "A group is a set of permissions under a name. Make one, then add people to it."
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        """The groups of the roles are made from a table in the code, at each migration."""
+        return super().has_change_permission(request, obj) and (obj is None or obj.name not in Role.values)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and (obj is None or obj.name not in Role.values)
 
 
 @admin.register(Team)

@@ -10,7 +10,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from core.access.permissions import IsOperator
+from core.models import Verb
 from core.ops import metrics
 
 
@@ -29,9 +29,9 @@ class _AnyFormat(BaseContentNegotiation):
 
 @extend_schema(exclude=True)
 class MetricsView(APIView):
-    """Metrics name nodes and models, so they are for operators: signed in, or with an operator's API key."""
+    """Metrics name nodes and models, so they are for operators, and for keys of theirs that may read nothing else."""
 
-    permission_classes = [IsOperator]
+    read_verb = Verb.METRICS
     content_negotiation_class = _AnyFormat
 
     def get(self, request: Request) -> HttpResponse:

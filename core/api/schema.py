@@ -30,17 +30,21 @@ PROBLEM_SCHEMA = {
 }
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "core.access.authentication.ApiKeyAuthentication"
-    name = "apiKey"
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "core.access.authentication.BearerAuthentication"
+    name = "bearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "A key as `manage.py create_api_key` prints it."}
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, or an access token of POST /api/auth/login.",
+        }
 
 
-class ConsoleSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "core.access.authentication.ConsoleSessionAuthentication"
-    name = "consoleSession"
+class BrowserScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "core.access.authentication.BrowserAuthentication"
+    name = "browser"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}

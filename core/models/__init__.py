@@ -5,6 +5,8 @@ from core.models.base import UUIDModel, uuid7
 from core.models.idempotency import IdempotencyRecord
 from core.models.lease import Lease
 from core.models.maintenance_run import MaintenanceRun
+from core.models.roles import Role, Verb
+from core.models.token import SigningKey, TokenFamily
 from core.models.user import DEFAULT_TEAM_ID, Team, User
 
 __all__ = [
@@ -13,8 +15,12 @@ __all__ = [
     "IdempotencyRecord",
     "Lease",
     "MaintenanceRun",
+    "Role",
+    "SigningKey",
     "Team",
+    "TokenFamily",
     "UUIDModel",
     "User",
+    "Verb",
     "uuid7",
 ]

@@ -1,12 +1,15 @@
 """People, and the teams that own what they make."""
 
 import uuid
-from typing import ClassVar, Self
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
-from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models
 
 from core.models.base import UUIDModel
+from core.models.roles import STAFF, VERBS, Role, Verb
 
 # The team that everybody belongs to until somebody makes another; every migration makes sure that it is there.
 DEFAULT_TEAM_ID = uuid.UUID("00000000-0000-7000-8000-000000000001")
@@ -24,15 +27,43 @@ class Team(UUIDModel):
         return self.name
 
 
-class User(UUIDModel, AbstractUser):
-    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="members", default=DEFAULT_TEAM_ID)
+class UserManager(DjangoUserManager["User"]):
+    def create_superuser(self, *args: Any, **fields: Any) -> "User":
+        return super().create_superuser(*args, **{**fields, "role": Role.ADMINISTRATOR})
 
-    objects: ClassVar[UserManager[Self]] = UserManager()
+
+class User(UUIDModel, AbstractUser):
+    """A person. The role decides what they may do; Django's own flags, which its console asks, follow it."""
+
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="members", default=DEFAULT_TEAM_ID)
+    role = models.CharField(max_length=20, choices=Role, default=Role.USER)
+
+    objects: ClassVar[UserManager] = UserManager()
 
     class Meta(AbstractUser.Meta):
         ordering = ["username"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(role="administrator", is_staff=True, is_superuser=True)
+                | models.Q(role="operator", is_staff=True, is_superuser=False)
+                | models.Q(role__in=["viewer", "user"], is_staff=False, is_superuser=False),
+                name="flags_follow_the_role",
+            ),
+        ]
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        self.is_staff = self.role in STAFF
+        self.is_superuser = self.role == Role.ADMINISTRATOR
+        if update_fields is not None and "role" in update_fields:
+            update_fields = {*update_fields, "is_staff", "is_superuser"}
+        super().save(*args, update_fields=update_fields, **kwargs)
+
+    @property
+    def verbs(self) -> frozenset[Verb]:
+        """What the person may do through the API."""
+        return VERBS[self.role] if self.is_active else frozenset()
 
     @property
     def is_operator(self) -> bool:
         """True for people who may use the console and see every team's work."""
-        return self.is_active and self.is_staff
+        return self.is_active and self.role in STAFF

@@ -12,6 +12,8 @@ from django.db import OperationalError, connection
 from agents.engine import follow, operations
 from agents.engine.submit import cancel
 from agents.models import AgentTask
+from core.access import api_keys, watch
+from core.models import ApiKey
 from sutazai.asgi import application
 from tests.factories import make_agent, make_api_key, make_builtin_node, make_operator
 
@@ -165,6 +167,19 @@ def test_a_client_who_leaves_is_followed_by_nobody_and_the_task_goes_on(key, wai
     assert not AgentTask.objects.get().is_finished
 
 
+@pytest.mark.parametrize("body", [b'{"message": "hello", "stream": true}', b'{"message": "hello"}'])
+def test_a_wait_ends_with_the_right_to_it_and_the_task_goes_on(key, body, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.02)
+    answer = call_ended_by(lambda: api_keys.revoke(ApiKey.objects.all()), key, body)
+    if b"stream" in body:
+        assert answer.status == 200
+        assert b"event: done" not in answer.body
+    else:
+        assert json.loads(answer.body)["code"] == "not-authenticated"
+        assert answer.status == 401
+    assert not AgentTask.objects.get().is_finished
+
+
 @pytest.mark.parametrize(("code", "status"), [("cancelled", 409), ("deadline-passed", 504), ("connect-failed", 502)])
 def test_who_waits_for_an_answer_is_told_why_there_is_none(key, code, status, monkeypatch):
     monkeypatch.setattr(operations, "CANCELLED", (code, "It ended."))
@@ -196,19 +211,20 @@ def test_who_waits_while_the_database_goes_away_is_told_to_ask_later(key, monkey
     assert int(answer.headers["retry-after"]) > 0
 
 
-def call_ended_by(end_it: Callable[[], None], key: str) -> Answer:
+def call_ended_by(end_it: Callable[[], object], key: str, body: bytes = b'{"message": "hello"}') -> Answer:
     """Wait for an answer while something else ends the task."""
     done = threading.Event()
 
     def work() -> None:
         while not done.wait(0.02):
-            end_it()
+            if AgentTask.objects.exists():
+                end_it()
         connection.close()
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        return call("POST", "/api/v1/chat/", b'{"message": "hello"}', headers=authorized(key))
+        return call("POST", "/api/v1/chat/", body, headers=authorized(key))
     finally:
         done.set()
         thread.join()

@@ -8,7 +8,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import Model, QuerySet
 from django.utils import timezone
 
-from core.models import IdempotencyRecord, MaintenanceRun
+from core.models import IdempotencyRecord, MaintenanceRun, TokenFamily
 from core.ops import maintenance
 
 Row = TypeVar("Row", bound=Model)
@@ -60,6 +60,16 @@ def delete_idempotency_records() -> str:
 def delete_maintenance_runs() -> str:
     old = MaintenanceRun.objects.filter(started_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
     return f"Deleted {delete_in_batches(old)} records."
+
+
+@maintenance.job(
+    "delete_token_families",
+    "Delete sign-ins by token that have ended",
+    figures=lambda: {"token_families": TokenFamily.objects.count()},
+)
+def delete_token_families() -> str:
+    ended = TokenFamily.objects.filter(expires_at__lt=timezone.now())
+    return f"Deleted {delete_in_batches(ended)} sign-ins by token."
 
 
 def _hours_ago(hours: int) -> datetime:

@@ -8,7 +8,17 @@ from django.urls import reverse
 
 from agents.models import Agent, AgentTask, ChatSession, Node
 from core.models import MaintenanceRun, User
-from tests.factories import make_agent, make_builtin_node, make_node, make_operator, make_session, make_task, make_user
+from tests.factories import (
+    make_administrator,
+    make_agent,
+    make_builtin_node,
+    make_node,
+    make_operator,
+    make_session,
+    make_staff,
+    make_task,
+    make_user,
+)
 
 
 class World:
@@ -92,19 +102,21 @@ def test_outsiders_are_sent_to_the_sign_in_page(world: World, page: str, visitor
 
 @pytest.mark.parametrize("page", PAGES.keys() - OPEN_TO_STAFF)
 def test_staff_without_permissions_are_refused(world: World, page: str) -> None:
-    assert browser_of(make_user(is_staff=True)).get(PAGES[page](world)).status_code == 403
+    assert browser_of(make_staff()).get(PAGES[page](world)).status_code == 403
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_superuser_may_open_every_page(world: World, page: str) -> None:
-    assert browser_of(make_operator()).get(PAGES[page](world)).status_code == 200
+def test_an_administrator_may_open_every_page_and_an_operator_those_of_the_work(world: World, page: str) -> None:
+    assert browser_of(make_administrator()).get(PAGES[page](world)).status_code == 200
+    is_of_people = page in {"users", "user", "groups", "teams"}
+    assert browser_of(make_operator()).get(PAGES[page](world)).status_code == (403 if is_of_people else 200)
 
 
 @pytest.mark.parametrize("button", BUTTONS)
 def test_nobody_without_permission_presses_a_button(world: World, button: str) -> None:
     for person in (None, make_user(), make_operator(is_active=False)):
         assert browser_of(person).post(BUTTONS[button](world)).status_code == 302
-    assert browser_of(make_user(is_staff=True)).post(BUTTONS[button](world)).status_code == 403
+    assert browser_of(make_staff()).post(BUTTONS[button](world)).status_code == 403
     world.task.refresh_from_db()
     world.node.refresh_from_db()
     assert (world.task.status, world.node.is_draining, world.node.probed_at) == ("running", False, None)

@@ -13,7 +13,7 @@ from agents.engine.submit import cancel
 from agents.models import AgentTask, Node, TaskEvent
 from core.models import User, uuid7
 from core.ops import clock
-from tests.factories import make_agent, make_builtin_node, make_task, make_user
+from tests.factories import make_agent, make_builtin_node, make_staff, make_task, make_user
 
 pytestmark = pytest.mark.both_databases
 
@@ -168,7 +168,7 @@ def test_a_refused_retry_is_reported(console: Client, operator: User) -> None:
 
 def test_a_viewer_may_read_but_not_act(db: None) -> None:
     make_builtin_node()
-    viewer = make_user(is_staff=True)
+    viewer = make_staff()
     viewer.user_permissions.add(Permission.objects.get(codename="view_agenttask"))
     client = Client()
     client.force_login(viewer)

@@ -1,6 +1,7 @@
 import pytest
 
 from agents.models import Agent, AgentTask, AgentVersion
+from core.models import Role
 from tests.api import ApiClient, assert_problem
 from tests.factories import make_agent, make_task
 
@@ -133,7 +134,7 @@ def test_a_change_of_the_wrong_shape_changes_nothing(operator, agent, body):
 def test_a_name_is_given_once_in_a_team(operator, agent, stranger):
     problem = assert_problem(operator.post(PATH, {"name": "clerk", "kind": "chat"}), 422, "invalid-input")
     assert list(problem["errors"]) == ["name"]
-    stranger.user.is_staff = True
+    stranger.user.role = Role.OPERATOR
     stranger.user.save()
     assert stranger.post(PATH, {"name": "clerk", "kind": "chat"}).status_code == 201
 

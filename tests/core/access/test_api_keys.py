@@ -2,11 +2,13 @@ import time
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.utils import timezone
 
 from core.access import api_keys
-from core.models import ApiKey
-from tests.factories import make_user
+from core.access.principal import Principal
+from core.models import ApiKey, Verb
+from tests.factories import make_operator, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -107,3 +109,59 @@ def test_its_last_use_is_noted_once_a_minute(django_assert_num_queries):
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=noted - timedelta(seconds=61))
     api_keys.verify(text)
     assert ApiKey.objects.get(pk=key.pk).last_used_at >= noted
+
+
+def test_a_key_with_an_end_works_until_then():
+    scope = api_keys.Scope(expires_at=timezone.now() + timedelta(hours=1))
+    key, text = api_keys.issue(make_user(), scope=scope)
+    assert api_keys.verify(text) == key  # and is remembered from now on
+    with time_machine.travel(key.expires_at, tick=False):
+        assert api_keys.verify(text) is None
+
+
+def test_a_key_may_do_less_than_its_person_and_never_more():
+    user, operator = make_user(), make_operator()
+    everything = api_keys.Scope(verbs=list(Verb))
+    cases = [
+        (user, api_keys.Scope(), {Verb.READ, Verb.SUBMIT}),
+        (user, api_keys.Scope(verbs=[Verb.READ]), {Verb.READ}),
+        (user, everything, {Verb.READ, Verb.SUBMIT}),
+        (operator, api_keys.Scope(verbs=[Verb.METRICS]), {Verb.METRICS}),
+        (operator, everything, set(Verb)),
+    ]
+    for person, scope, verbs in cases:
+        principal = Principal(person, api_keys.issue(person, scope=scope)[0])
+        assert principal.verbs == verbs
+        assert principal.is_operator is (Verb.OPERATE in verbs)
+
+
+def test_after_a_rotation_both_keys_work_for_a_while():
+    user = make_user()
+    scope = api_keys.Scope(verbs=[Verb.READ], agent_names=["helper"], model_names=["tinyllama"])
+    key, old = api_keys.issue(user, "reports", scope)
+    successor, new = api_keys.rotate(key, overlap=timedelta(hours=2))
+    assert api_keys.verify(old) == key
+    assert api_keys.verify(new) == successor
+    for field in ("user", "name", "verbs", "agent_names", "model_names"):
+        assert getattr(successor, field) == getattr(key, field)
+    assert successor.expires_at is None
+    with time_machine.travel(timezone.now() + timedelta(hours=2, seconds=1), tick=False):
+        api_keys.forget()
+        assert api_keys.verify(old) is None
+        assert api_keys.verify(new) == successor
+
+
+def test_a_rotation_lengthens_no_life():
+    ends_at = timezone.now() + timedelta(minutes=10)
+    key, _ = api_keys.issue(make_user(), scope=api_keys.Scope(expires_at=ends_at))
+    successor, _ = api_keys.rotate(key, overlap=timedelta(hours=2))
+    key.refresh_from_db()
+    assert key.expires_at == successor.expires_at == ends_at
+
+
+def test_a_key_that_does_not_work_any_more_is_not_rotated():
+    key, _ = api_keys.issue(make_user())
+    api_keys.revoke(ApiKey.objects.all())
+    with pytest.raises(api_keys.KeyNotUsable):
+        api_keys.rotate(key, overlap=timedelta(hours=1))
+    assert ApiKey.objects.count() == 1

@@ -7,7 +7,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from core.models import User
-from tests.factories import make_builtin_node, make_operator, make_user
+from tests.factories import make_administrator, make_builtin_node, make_staff
 
 
 @pytest.fixture(autouse=True)
@@ -20,12 +20,12 @@ def fresh_cache() -> Iterator[None]:
 
 @pytest.fixture
 def operator(db: None) -> User:
-    return make_operator(username="op")
+    return make_administrator(username="op")
 
 
 @pytest.fixture
 def console(operator: User) -> Client:
-    """A superuser's browser, beside a built-in node so that agents can work."""
+    """An administrator's browser, beside a built-in node so that agents can work."""
     make_builtin_node()
     client = Client()
     client.force_login(operator)
@@ -36,5 +36,5 @@ def console(operator: User) -> Client:
 def clerk(db: None) -> Client:
     """A browser of somebody who may sign in to the console, and nothing else."""
     client = Client()
-    client.force_login(make_user(is_staff=True))
+    client.force_login(make_staff())
     return client

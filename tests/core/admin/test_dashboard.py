@@ -13,7 +13,7 @@ from core.admin import dashboard, platform
 from core.admin.dashboard import Figure, Panel, Problem
 from core.models import MaintenanceRun, User
 from core.ops import health, probes
-from tests.factories import make_user
+from tests.factories import make_staff
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -38,7 +38,7 @@ def test_panels_come_in_the_order_of_their_positions(panels: None, operator: Use
 def test_each_panel_asks_for_its_permission(panels: None, db: None) -> None:
     dashboard.register("people", lambda: figure("People"), permission="core.view_user", position=1)
     dashboard.register("keys", lambda: figure("Keys"), permission="core.view_apikey", position=2)
-    clerk = make_user(is_staff=True)
+    clerk = make_staff()
     clerk.user_permissions.add(Permission.objects.get(codename="view_user"))
 
     assert [item["label"] for item in dashboard.snapshot(clerk)["figures"]] == ["People"]

@@ -4,16 +4,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from core import formats
 from core.access import api_keys
 from core.models import ApiKey, MaintenanceRun, User
 from core.ops import maintenance
-from tests.factories import make_operator, make_user
+from tests.factories import make_operator, make_staff, make_user
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -25,9 +26,7 @@ def browser_of(person: User) -> Client:
 
 
 def clerk_with(*permissions: str) -> User:
-    person = make_user(is_staff=True)
-    person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    return person
+    return make_staff(*permissions)
 
 
 # API keys
@@ -69,7 +68,7 @@ def test_revoking_selected_keys_reports_what_was_skipped(console: Client, operat
     assert "Skipped 1 key: revoked before." in text
 
 
-def test_only_superusers_make_keys_for_others(operator: User) -> None:
+def test_only_administrators_make_keys_for_others(operator: User) -> None:
     clerk = clerk_with("add_apikey", "view_apikey")
     add = reverse("admin:core_apikey_add")
 
@@ -81,34 +80,91 @@ def test_only_superusers_make_keys_for_others(operator: User) -> None:
     assert ApiKey.objects.get().user == clerk
 
 
+def test_a_key_is_made_with_its_limits(console: Client, operator: User) -> None:
+    data = {
+        "user": str(operator.pk),
+        "name": "reports",
+        "verbs": ["read", "submit"],
+        "agent_names": "helper, analyst,",
+        "model_names": "",
+        "expires_at_0": "2100-01-01",
+        "expires_at_1": "00:00",
+    }
+    text = console.post(reverse("admin:core_apikey_add"), data).context["text"]
+    key = ApiKey.objects.get()
+    assert (key.verbs, key.agent_names, key.model_names) == (["read", "submit"], ["analyst", "helper"], [])
+    assert key.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
+    assert api_keys.verify(text) == key
+    assert "read, submit, analyst, helper" in console.get(reverse("admin:core_apikey_changelist")).text
+
+
+def test_a_rotated_key_is_shown_once_and_the_old_one_works_on_for_a_day(console: Client, operator: User) -> None:
+    key, text = api_keys.issue(operator, "reports")
+    response = console.post(reverse("admin:core_apikey_rotate", args=[key.pk]))
+    assert api_keys.verify(response.context["text"]).name == "reports"
+    assert api_keys.verify(text) == key
+    key.refresh_from_db()
+    assert timedelta(hours=23) < key.expires_at - timezone.now() <= timedelta(hours=24)
+
+
+def test_nobody_gets_anothers_key_by_rotating_it(operator: User) -> None:
+    key, _ = api_keys.issue(operator)
+    clerk = clerk_with("change_apikey", "view_apikey")
+    assert browser_of(clerk).post(reverse("admin:core_apikey_rotate", args=[key.pk])).status_code == 403
+    assert ApiKey.objects.count() == 1
+
+
 # People
 
 
-def test_a_clerk_cannot_hand_out_rights_or_take_over_a_superuser(operator: User) -> None:
+def test_a_clerk_cannot_hand_out_rights_or_take_over_an_administrator(operator: User) -> None:
     clerk = clerk_with("change_user", "view_user", "delete_user")
     other = make_user(username="other")
     client = browser_of(clerk)
-    data = {"username": "other", "team": str(other.team_id), "is_active": "on", "is_superuser": "on", "is_staff": "on"}
+    data = {"username": "other", "team": str(other.team_id), "is_active": "on", "role": "administrator"}
 
     client.post(reverse("admin:core_user_change", args=[other.pk]), data)
     client.post(reverse("admin:core_user_change", args=[clerk.pk]), {**data, "username": clerk.username})
 
-    assert not User.objects.filter(pk__in=[other.pk, clerk.pk], is_superuser=True).exists()
+    assert not User.objects.filter(pk__in=[other.pk, clerk.pk], role="administrator").exists()
     password = {"password1": "takeover-123", "password2": "takeover-123", "usable_password": "true"}
     assert client.post(reverse("admin:auth_user_password_change", args=[operator.pk]), password).status_code == 403
     assert client.post(reverse("admin:core_user_delete", args=[operator.pk]), {"post": "yes"}).status_code == 403
 
 
-def test_a_superuser_makes_people(console: Client, operator: User) -> None:
+def test_an_administrator_makes_people(console: Client, operator: User) -> None:
     data = {
         "username": "ada",
         "team": str(operator.team_id),
+        "role": "viewer",
         "password1": "correct-horse-battery",
         "password2": "correct-horse-battery",
         "usable_password": "true",
     }
     assert console.post(reverse("admin:core_user_add"), data).status_code == 302
-    assert User.objects.get(username="ada").check_password("correct-horse-battery")
+    ada = User.objects.get(username="ada")
+    assert ada.check_password("correct-horse-battery")
+    assert (ada.role, ada.is_staff) == ("viewer", False)
+    assert list(ada.groups.values_list("name", flat=True)) == ["viewer"]
+
+
+def test_a_role_that_is_changed_in_the_console_takes_its_group_along(console: Client) -> None:
+    person = make_user(username="ada")
+    extra = Group.objects.create(name="dashboard makers")
+    data = {"username": "ada", "team": str(person.team_id), "is_active": "on", "role": "operator", "groups": extra.pk}
+
+    response = console.post(reverse("admin:core_user_change", args=[person.pk]), data)
+
+    assert response.status_code == 302, response.context["errors"]
+    person.refresh_from_db()
+    assert person.is_staff
+    assert set(person.groups.values_list("name", flat=True)) == {"operator", "dashboard makers"}
+
+
+def test_the_groups_of_the_roles_are_not_edited_by_hand(console: Client) -> None:
+    page = reverse("admin:auth_group_change", args=[Group.objects.get(name="operator").pk])
+    assert console.post(page, {"name": "operator", "permissions": []}).status_code == 403
+    assert Group.objects.get(name="operator").permissions.exists()
 
 
 # Housekeeping

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.api import ApiClient, assert_problem
-from tests.factories import make_agent, make_builtin_node, make_session, make_task, make_user
+from tests.factories import make_agent, make_builtin_node, make_operator, make_session, make_task
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -10,7 +10,7 @@ LISTS = ["/api/v1/agents/", "/api/v1/sessions/", "/api/v1/tasks/", "/api/v1/node
 
 @pytest.fixture
 def operator():
-    return make_user(is_staff=True)
+    return make_operator()
 
 
 @pytest.mark.parametrize("path", LISTS)

@@ -3,7 +3,7 @@ import pytest
 from agents.models import Agent, AgentTask
 from core.models import IdempotencyRecord
 from tests.api import ApiClient, assert_problem
-from tests.factories import make_agent, make_builtin_node, make_user
+from tests.factories import make_agent, make_builtin_node, make_operator
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -13,7 +13,7 @@ BODY = {"name": "clerk", "kind": "chat"}
 
 @pytest.fixture
 def client():
-    return ApiClient(make_user(is_staff=True))
+    return ApiClient(make_operator())
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x07b", "schlüssel", "\x00"])
@@ -52,7 +52,7 @@ def test_a_key_belongs_to_its_person_and_its_address(client):
     client.post(PATH, BODY, Idempotency_Key="one")
     session = client.post("/api/v1/sessions/", {"agent": "clerk"}, Idempotency_Key="one")
     assert "Idempotent-Replay" not in session
-    other = ApiClient(make_user(is_staff=True)).post(PATH, {**BODY, "name": "other"}, Idempotency_Key="one")
+    other = ApiClient(make_operator()).post(PATH, {**BODY, "name": "other"}, Idempotency_Key="one")
     assert other.status_code == 201
     assert "Idempotent-Replay" not in other
 

@@ -1,0 +1,20 @@
+"""Addresses of the platform's own part of the API. Sign-in keeps the addresses that clients know."""
+
+from django.urls import include, path
+
+from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
+from core.api.keys import KeyViewSet
+from core.api.routers import SlashAgnosticRouter, either_way
+
+router = SlashAgnosticRouter()
+router.include_root_view = False
+router.register("keys", KeyViewSet, basename="key")
+
+urlpatterns = [
+    either_way("api/auth/csrf", CsrfView.as_view(), "auth-csrf"),
+    either_way("api/auth/login", SignInView.as_view(), "auth-login"),
+    either_way("api/auth/refresh", RefreshView.as_view(), "auth-refresh"),
+    either_way("api/auth/logout", SignOutView.as_view(), "auth-logout"),
+    either_way("api/me", MeView.as_view(), "me"),
+    path("api/v1/", include(router.urls)),
+]
