@@ -99,8 +99,10 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         return  # half a request must not pass for a whole one
     answer = _Answer(send)
     await _django(_plain(scope, body), _replay(body), answer.send)
-    if answer.follow and not await _while_wanted(receive, answer, _stream(answer, send)):
-        await send({"type": "http.response.body", "body": b"", "more_body": False})  # who comes back is asked anew
+    if answer.follow:
+        await send(answer.start)
+        await _while_wanted(receive, answer, _stream(answer, send))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
     elif answer.wait_for and not await _while_wanted(receive, answer, _answer_later(answer, send)):
         response = _signed_out(answer.request_id, scope["path"])
         await _send(send, response.status_code, _headers(response), response.content, closes=True)
@@ -197,10 +199,8 @@ class _Answer:
 
 async def _stream(answer: _Answer, send: Send) -> None:
     task_id, after = answer.follow.split()
-    await send(answer.start)
     async for piece in streams.event_stream(uuid.UUID(task_id), int(after)):
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _answer_later(answer: _Answer, send: Send) -> None:
