@@ -161,7 +161,7 @@ AUTH_USER_MODEL = "core.User"
 # Of the operator whom the first start creates; empty: a password is made up and shown once.
 OPERATOR_PASSWORD = env.str("SUTAZAI_OPERATOR_PASSWORD", default="")
 LOGIN_URL = "admin:login"
-LOGIN_REDIRECT_URL = "admin:index"
+LOGIN_REDIRECT_URL = "panel-dashboard"
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",

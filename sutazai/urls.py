@@ -5,11 +5,13 @@ from django.urls import include, path
 
 from agents.admin import urls as agents_console
 from agents.api import urls as agents_api
+from agents.panel import urls as agents_panel
 from core.admin import urls as core_console
 from core.api import schema
 from core.api import urls as core_api
 from core.api.metrics import MetricsView
 from core.api.routers import either_way
+from core.panel import urls as core_panel
 
 admin.autodiscover()
 
@@ -20,6 +22,8 @@ urlpatterns = [
     either_way("api/v1", agents_api.root, "api-root"),
     path("api/v1/", include(agents_api)),
     path("", include(core_api)),
+    path("", include(core_panel)),
+    path("", include(agents_panel)),
     either_way("api/schema", schema.schema, "schema"),
     either_way("docs", schema.docs, "docs"),
     either_way("metrics", MetricsView.as_view(), "metrics"),

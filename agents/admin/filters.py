@@ -1,7 +1,6 @@
 """Filters of the task list: what is wrong, why, since when."""
 
-import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.contrib.admin import ModelAdmin
 from django.db.models import Q, QuerySet
@@ -10,17 +9,12 @@ from unfold.contrib.filters.admin import DropdownFilter, RadioFilter
 
 from agents import kinds
 from agents.models import AgentTask
+from core.models.base import uuid7_from
 from core.ops import clock
 
 Status = AgentTask.Status
 
 LOOK_BACK = 1000  # failures whose codes are offered
-
-
-def uuid7_from(moment: datetime) -> uuid.UUID:
-    """The smallest UUIDv7 of a moment: keys made since then are not below it. Source: RFC 9562, section 5.7."""
-    milliseconds = int(moment.timestamp() * 1000)
-    return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | 0x2 << 62)
 
 
 class TroubleFilter(RadioFilter):

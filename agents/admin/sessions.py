@@ -4,17 +4,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 
-from agents.models import AgentTask, ChatMessage, ChatSession
+from agents.engine.conversations import MESSAGES_SHOWN, latest_messages
+from agents.models import AgentTask, ChatSession
 from core.admin.base import ReadOnlyMixin, VastListMixin
 from core.formats import badge, moment
-
-MESSAGES = 200
 
 
 @admin.register(ChatSession)
@@ -63,17 +61,10 @@ class ChatSessionAdmin(ReadOnlyMixin, VastListMixin):
             "session": session,
             "original": session,
             "turns": turns,
-            "is_cut": len(turns) == MESSAGES,
+            "is_cut": len(turns) == MESSAGES_SHOWN,
             "unanswered": unanswered(session),
         }
         return TemplateResponse(request, "console/session.html", context)
-
-
-def latest_messages(session: ChatSession) -> list[ChatMessage]:
-    """The conversation's last messages, oldest first, each with what its task has to say."""
-    rows: QuerySet[ChatMessage] = session.messages.select_related("task").order_by("-pk")
-    shown = ("session", "role", "content", "created_at", "task__status", "task__model", "task__is_degraded")
-    return list(reversed(rows.only(*shown, "task__is_truncated", "task__error_code")[:MESSAGES]))
 
 
 def unanswered(session: ChatSession) -> int:

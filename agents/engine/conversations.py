@@ -1,13 +1,17 @@
-"""Beginning and closing conversations by hand; a message begins one by itself (see `submit`)."""
+"""Conversations: beginning and closing them by hand (a message begins one by itself, see `submit`), reading them."""
 
 import uuid
 
+from django.db.models import QuerySet
+
 from agents import kinds
 from agents.engine.errors import AgentNotReady
-from agents.models import Agent, ChatSession
+from agents.models import Agent, ChatMessage, ChatSession
 from core.exceptions import InvalidInput
 from core.models import User
 from core.ops import clock
+
+MESSAGES_SHOWN = 200
 
 
 def begin(agent: Agent, owner: User, *, title: str = "", session_id: uuid.UUID) -> ChatSession:
@@ -32,3 +36,11 @@ def close(session: ChatSession) -> None:
     """Close a conversation for good; what it holds stays. One that is closed already keeps its moment."""
     ChatSession.objects.filter(pk=session.pk, closed_at=None).update(closed_at=clock.now())
     session.refresh_from_db(fields=["closed_at"])
+
+
+def latest_messages(session: ChatSession) -> list[ChatMessage]:
+    """The conversation's last messages, oldest first, each with what its task has to say."""
+    rows: QuerySet[ChatMessage] = session.messages.select_related("task").order_by("-pk")
+    shown = ("session", "role", "content", "created_at", "task__status", "task__model", "task__is_degraded")
+    errors = ("task__is_truncated", "task__error_code", "task__error_detail")
+    return list(reversed(rows.only(*shown, *errors)[:MESSAGES_SHOWN]))

@@ -16,22 +16,22 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 from core.access import api_keys
 from core.admin.base import ButtonsMixin, button, report
 from core.formats import badge, moment
+from core.forms import NamesField
 from core.models import ApiKey, User, Verb
 
 WRITTEN_ONCE = ("state", "user", "limited_to", "key_id", "created", "last_used", "expires_at", "revoked_at")
 OVERLAP = timedelta(hours=24)
 
 
-class NamesField(forms.CharField):
-    """Names separated by commas, as a list."""
-
-    widget = UnfoldAdminTextInputWidget
-
-    def prepare_value(self, value: Any) -> Any:
-        return ", ".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        return sorted({name.strip() for name in (value or "").split(",")} - {""})
+def _names(label: str) -> NamesField:
+    """A field for names that the key is limited to."""
+    return NamesField(
+        label=label,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Names, with commas between; empty: all.",
+        max_length=2_000,
+        required=False,
+    )
 
 
 class KeyForm(forms.ModelForm):
@@ -44,12 +44,8 @@ class KeyForm(forms.ModelForm):
         label="May only",
         help_text="Nothing ticked: all that its person may.",
     )
-    agent_names = NamesField(
-        required=False, max_length=2_000, label="Agents", help_text="Names, with commas between; empty: all."
-    )
-    model_names = NamesField(
-        required=False, max_length=2_000, label="Models", help_text="Names, with commas between; empty: all."
-    )
+    agent_names = _names("Agents")
+    model_names = _names("Models")
 
     class Meta:
         model = ApiKey

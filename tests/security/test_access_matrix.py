@@ -42,6 +42,13 @@ OUTSIDE = {
     "api/schema": "the document itself",
     "docs": "its pages",
     "metrics": "Prometheus's format",
+    "": "leads to the dashboard",
+    "dashboard": "a person's own work (tests/agents/panel)",
+    "chat": "a person's own conversations (tests/agents/panel)",
+    "settings": "a person's own settings (tests/core/panel)",
+    "settings/keys": "forms of the settings",
+    "settings/sign-ins": "forms of the settings",
+    "logout": "ends the browser's session",
 }
 
 

@@ -7,11 +7,11 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from agents.admin.filters import uuid7_from
 from agents.engine import execution
 from agents.engine.submit import cancel
 from agents.models import AgentTask, Node, TaskEvent
 from core.models import User, uuid7
+from core.models.base import uuid7_from
 from core.ops import clock
 from tests.factories import make_agent, make_builtin_node, make_staff, make_task, make_user
 

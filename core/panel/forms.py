@@ -1,0 +1,55 @@
+"""What people may change of themselves."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from core.access.api_keys import Scope
+from core.forms import NamesField
+from core.models import User, Verb
+
+EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
+
+
+class PanelForm(forms.BaseForm):
+    """A form in the panel's look."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            if not isinstance(field.widget, forms.CheckboxSelectMultiple):
+                field.widget.attrs["class"] = "c-field"
+
+
+class ProfileForm(PanelForm, forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ("first_name", "last_name", "email")
+
+
+class KeyForm(PanelForm, forms.Form):
+    """A key to make, and what it is limited to; what is left empty limits nothing."""
+
+    name = forms.CharField(label="What it is for", max_length=100, required=False)
+    expires = forms.ChoiceField(label="Stops working", choices=EXPIRY_DAYS, required=False)
+    verbs = forms.MultipleChoiceField(
+        label="May only", choices=Verb.choices, required=False, widget=forms.CheckboxSelectMultiple
+    )
+    agent_names = NamesField(label="Only these agents, with commas between", max_length=2_000, required=False)
+    model_names = NamesField(label="Only these models, with commas between", max_length=2_000, required=False)
+
+    def __init__(self, *args: Any, person: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offered = [(verb.value, verb.label) for verb in Verb if verb in person.verbs]
+        self.fields["verbs"].choices = offered  # type: ignore[attr-defined]
+
+    def scope(self) -> Scope:
+        days = self.cleaned_data["expires"]
+        return Scope(
+            verbs=[Verb(verb) for verb in self.cleaned_data["verbs"]],
+            agent_names=self.cleaned_data["agent_names"],
+            model_names=self.cleaned_data["model_names"],
+            expires_at=timezone.now() + timedelta(days=int(days)) if days else None,
+        )
