@@ -13,7 +13,7 @@ class Role(models.TextChoices):
 class Verb(models.TextChoices):
     """What can be done through the API. A key may be limited to some of what its person may do."""
 
-    READ = "read", "Read what is theirs"
+    READ = "read", "Read"
     SUBMIT = "submit", "Give work to agents"
     OPERATE = "operate", "See everybody's work, change agents and nodes"
     METRICS = "metrics", "Read the metrics"
