@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.http import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -11,7 +10,7 @@ from rest_framework.views import APIView
 
 from agents.api import answers, lookups
 from agents.api.renderers import STREAMING_RENDERERS
-from agents.api.schema import IDEMPOTENCY_KEY
+from agents.api.schema import EVENT, IDEMPOTENCY_KEY
 from agents.api.streams import AwaitResponse, FollowResponse
 from agents.engine.submit import Accepted, submit
 from agents.kinds import KINDS
@@ -74,7 +73,7 @@ class ChatView(APIView):
         responses={
             (200, "application/json"): ChatAnswer,
             (200, "text/event-stream"): OpenApiResponse(
-                OpenApiTypes.STR, description='With `"stream": true`: the events of the task, which the first names.'
+                EVENT, description='With `"stream": true`: the events of the task, which the first names.'
             ),
             (202, "application/json"): answers.AcceptedSerializer,
         },

@@ -49,8 +49,9 @@ class NodeInput(NodeChange):
 
 
 class NodeSerializer(serializers.ModelSerializer):
-    """A model server. status_since and status_reason tell since when, and why, it is down."""
+    """A model server. status_since and status_reason tell since when, and why, it is down. The built-in has no url."""
 
+    url = serializers.CharField()
     models_url = serializers.SerializerMethodField()
 
     class Meta:

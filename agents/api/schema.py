@@ -12,3 +12,14 @@ IDEMPOTENCY_KEY = OpenApiParameter(
         "twice: it is answered with the first one's object and the header `Idempotent-Replay: true`."
     ),
 )
+
+# One server-sent event, as a client's parser gives it.
+EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "The event's number within its task: 1, 2, 3, …"},
+        "event": {"type": "string", "enum": ["state", "delta", "done", "error"]},
+        "data": {"type": "string", "description": "JSON."},
+    },
+}

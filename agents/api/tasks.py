@@ -7,7 +7,6 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django_filters import rest_framework as filters
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
@@ -20,7 +19,7 @@ from rest_framework.viewsets import GenericViewSet
 from agents import kinds
 from agents.api import answers, lookups, reach
 from agents.api.renderers import FOLLOWING_RENDERERS, EventStreamRenderer
-from agents.api.schema import IDEMPOTENCY_KEY
+from agents.api.schema import EVENT, IDEMPOTENCY_KEY
 from agents.api.streams import FollowResponse
 from agents.engine import grant
 from agents.engine.errors import AlreadyFinished
@@ -257,7 +256,7 @@ class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         ],
         responses={
             (200, "text/event-stream"): OpenApiResponse(
-                OpenApiTypes.STR, description="id: the event's number; event: state, delta, done or error; data: JSON."
+                EVENT, description="id: the event's number; event: state, delta, done or error; data: JSON."
             ),
             (200, "application/json"): EventPage,
         },

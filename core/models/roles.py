@@ -15,7 +15,7 @@ class Verb(models.TextChoices):
 
     READ = "read", "Read"
     SUBMIT = "submit", "Give work to agents"
-    OPERATE = "operate", "See everybody's work, change agents and nodes"
+    OPERATE = "operate", "See and steer everybody's work"
     METRICS = "metrics", "Read the metrics"
 
 

@@ -76,6 +76,13 @@ class Stack:
             self.process.wait()
         self.ollama.__exit__(None, None, None)
 
+    def manage(self, *arguments: str) -> str:
+        """Run a management command in the program's environment; returns what it printed."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
     def run(self, module: str) -> None:
         """Run a module in the program's environment, for example to fill its database."""
         subprocess.run([sys.executable, "-m", module], cwd=ROOT, env=self.environment, check=True)

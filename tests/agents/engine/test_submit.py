@@ -163,6 +163,7 @@ def test_an_agent_that_is_deleted_under_a_submission_takes_no_task():
 def submission(agent: Agent, **key: Any) -> operations.Submission:
     """What `submit` hands to the writer."""
     arguments = {"session": None, "starts_session": True, "version": None, "retry_of": None, "idempotency_key": None}
+    arguments["allowed_models"] = ()
     return _prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, **arguments | key)
 
 

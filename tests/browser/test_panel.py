@@ -1,0 +1,144 @@
+"""What people who use agents do in a browser, against the real program."""
+
+import re
+from contextlib import suppress
+
+import psutil
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.stack import Stack
+
+pytestmark = pytest.mark.chromium
+
+
+@pytest.fixture(autouse=True)
+def calm_model(stack: Stack) -> None:
+    """The model answers at once, unless a test says otherwise."""
+    stack.ollama.control(reset=True)
+
+
+def pace(stack: Stack, knobs: str) -> None:
+    stack.ollama.control(faults=[{"knobs": knobs, "path": "/api/chat", "times": 1000}])
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def last_answer(page: Page) -> str:
+    return page.locator(".c-assistant .c-text").last.inner_text()
+
+
+def wait_for_the_end(page: Page) -> None:
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+
+
+def test_a_chat_streams_gets_an_address_and_goes_on(page: Page, stack: Stack) -> None:
+    pace(stack, "t30-d40")
+    page.goto("/dashboard")
+    page.get_by_role("link", name="New chat").click()
+    ask(page, "How are you?")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("You said")
+    page.wait_for_url(re.compile(r"/chat/[0-9a-f-]{36}/$"))
+    wait_for_the_end(page)
+    assert last_answer(page).endswith("w29")
+    address = page.url
+    ask(page, "And now?")
+    wait_for_the_end(page)
+    assert page.url == address
+    assert page.locator(".c-turn").count() == 4
+
+    page.goto("/dashboard")
+    page.get_by_role("link", name="How are you?").first.click()
+    assert page.url == address
+    expect(page.locator(".c-user .c-text")).to_have_text(["How are you?", "And now?"])
+
+
+def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, stack: Stack) -> None:
+    pace(stack, "t60-d50")
+    page.goto("/chat")
+    ask(page, "Take your time")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
+    page.reload()
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
+    wait_for_the_end(page)
+    answer = last_answer(page)
+    assert [answer.count(f"w{number} ") for number in range(10, 59)] == [1] * 49
+    assert answer.endswith("w59")
+
+
+def test_an_answer_survives_the_death_of_the_server_that_sends_it(
+    page: Page, stack: Stack, complaints: list[str]
+) -> None:
+    pace(stack, "t80-d50")
+    page.goto("/chat")
+    ask(page, "Hold on")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
+    for process in psutil.Process(stack.process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # the death of one may have been that of another
+            if "granian" in " ".join(process.cmdline()):
+                process.kill()
+    wait_for_the_end(page)
+    answer = last_answer(page)
+    assert [answer.count(f"w{number} ") for number in range(10, 79)] == [1] * 69
+    assert all("ERR_" in complaint for complaint in complaints)  # the tries while nobody answered
+    complaints.clear()
+
+
+def test_stop_stops_and_ask_again_asks_again(page: Page, stack: Stack) -> None:
+    pace(stack, "t2000-d50")
+    page.goto("/chat")
+    ask(page, "Never stop")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("You said")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".c-assistant footer").last).to_contain_text("Stopped")
+    stack.ollama.control(reset=True)
+    page.get_by_role("button", name="Ask again").click()
+    wait_for_the_end(page)
+    assert "You said: Never stop" in last_answer(page)
+    page.reload()
+    expect(page.locator(".c-user footer").first).to_contain_text("Stopped")
+
+
+def test_it_works_with_the_keyboard_alone(page: Page) -> None:
+    page.goto("/chat")
+    expect(page.get_by_label("Message")).to_be_focused()
+    page.keyboard.type("One line")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("and another")
+    page.keyboard.press("Enter")
+    wait_for_the_end(page)
+    expect(page.locator(".c-user .c-text")).to_have_text("One line\nand another")
+    expect(page.get_by_label("Message")).to_be_focused()
+
+
+def test_a_key_is_made_shown_once_and_revoked(page: Page) -> None:
+    page.goto("/settings")
+    page.get_by_label("What it is for").fill("nightly reports")
+    page.get_by_role("button", name="Make a key").click()
+    text = page.locator("#key").inner_text()
+    assert text.startswith("stz_")
+    page.get_by_role("link", name="I have copied it").click()
+    assert text not in page.content()
+    key = page.locator("li", has_text="nightly reports")
+    expect(key).to_contain_text("Active")
+    key.get_by_role("button", name="Revoke").click()
+    expect(page.locator("li", has_text="nightly reports")).to_contain_text("Revoked")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_pages_fit_and_can_be_used_by_everybody(page: Page, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto("/chat")
+    ask(page, "Something to look at")
+    wait_for_the_end(page)
+    for path in (page.url, "/dashboard", "/chat", "/settings"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+        found = Axe().run(page).response["violations"]
+        assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found] == [], path
