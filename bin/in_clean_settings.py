@@ -15,6 +15,8 @@ SETTINGS = {
         "SUTAZAI_ALLOWED_HOSTS": "sutazai.example",
         "SUTAZAI_SECRET_KEY": secrets.token_urlsafe(64),
         "SUTAZAI_API_KEY_PEPPER": secrets.token_urlsafe(64),
+        "SUTAZAI_AUDIT_KEY": secrets.token_urlsafe(64),
+        "SUTAZAI_AUDIT_SIGNING_KEY": secrets.token_urlsafe(64),
         "SUTAZAI_ENCRYPTION_KEYS": secrets.token_urlsafe(64),
     },
 }

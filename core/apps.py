@@ -17,7 +17,8 @@ class CoreConfig(AppConfig):
 
     def ready(self) -> None:
         from core.access import roles
-        from core.ops import jobs, schedules  # noqa: F401 - they register themselves
+        from core.audit import signals  # noqa: F401 - they register themselves, as do those below
+        from core.ops import jobs, schedules  # noqa: F401
 
         post_migrate.connect(ensure_default_team, sender=self)
         post_migrate.connect(roles.sync_groups)

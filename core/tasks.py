@@ -6,6 +6,8 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
+from core import audit
+from core.audit import sealer
 from core.models import MaintenanceRun
 from core.ops import maintenance
 from core.ops.heartbeat import heartbeat
@@ -17,7 +19,8 @@ logger = logging.getLogger(__name__)
 def run_maintenance(name: str) -> None:
     """Run a job because its schedule says so."""
     try:
-        maintenance.run(name, trigger=MaintenanceRun.Trigger.SCHEDULE)
+        with audit.acting(credential="schedule"):
+            maintenance.run(name, trigger=MaintenanceRun.Trigger.SCHEDULE)
     except maintenance.UnknownJobError:
         logger.exception("A schedule names the maintenance job %r, which does not exist.", name)
 
@@ -25,8 +28,10 @@ def run_maintenance(name: str) -> None:
 @worker_ready.connect
 def start_heartbeat(**_: Any) -> None:
     heartbeat.start()
+    sealer.start()
 
 
 @worker_shutting_down.connect
 def stop_heartbeat(**_: Any) -> None:
     heartbeat.stop()
+    sealer.stop()

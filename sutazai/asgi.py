@@ -30,6 +30,7 @@ from agents.engine import service  # isort: skip
 from core.access.watch import Holder, watch  # isort: skip
 from core.api import problems  # isort: skip
 from core.api.request_id import choose  # isort: skip
+from core.audit import sealer  # isort: skip
 from core.ops import health  # isort: skip
 
 die_with_parent()
@@ -63,9 +64,11 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
     service.start()
     health.start()
+    sealer.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(service.stop)
+    await asyncio.to_thread(sealer.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -27,6 +27,10 @@ _secrets_dir = None if IS_PRODUCTION else DATA_DIR / "secrets"
 SECRET_KEY = secret("SUTAZAI_SECRET_KEY", generated_in=_secrets_dir)
 # Mixed into the hash of every API key, so that a stolen database alone reveals none.
 API_KEY_PEPPER = secret("SUTAZAI_API_KEY_PEPPER", generated_in=_secrets_dir)
+# Seals the audit log. Whoever changes it makes every entry that was sealed before look forged.
+AUDIT_KEY = secret("SUTAZAI_AUDIT_KEY", generated_in=_secrets_dir)
+# Signs statements of where the audit log stands, which others check with its public half.
+AUDIT_SIGNING_KEY = secret("SUTAZAI_AUDIT_SIGNING_KEY", generated_in=_secrets_dir)
 
 # Encrypts what the database holds and must be read again. The newest first; the others still read.
 ENCRYPTION_KEYS = fernet_keys("SUTAZAI_ENCRYPTION_KEYS", generated_in=_secrets_dir)
@@ -122,6 +126,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "core.api.request_id.RequestIdMiddleware",
+    "core.api.audit.AuditMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

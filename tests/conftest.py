@@ -13,6 +13,8 @@ from pytest_django import DjangoDbBlocker
 
 from agents.engine import remembered
 from core.access import api_keys, signing_keys, tokens
+from core.audit import denials
+from tests import audit_triggers
 from tests.services import SERVICE_VARIABLES
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -33,7 +35,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Let PostgreSQL drop the test database although threads of the tests still hold connections to it."""
+    """Let tests empty the audit log after themselves, which it refuses with good reason.
+
+    Let PostgreSQL drop the test database although threads of the tests still hold connections to it.
+    """
+    with django_db_blocker.unblock():
+        audit_triggers.lift()
     yield
     if connection.vendor == "postgresql":
         with django_db_blocker.unblock(), connection.cursor() as cursor:
@@ -47,6 +54,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def nothing_remembered() -> None:
     """Begin with the rows of the test alone, whatever the process has learnt from those of the last one."""
     api_keys.forget()
+    denials.forget()
     tokens.forget()
     signing_keys.forget()
     remembered.forget()

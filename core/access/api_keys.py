@@ -16,6 +16,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
+from core import audit
 from core.exceptions import Refused
 from core.models import ApiKey, User, Verb
 
@@ -55,16 +56,18 @@ def issue(user: User, name: str = "", scope: Scope | None = None) -> tuple[ApiKe
     """Make a key for a user; returns it with its text, which can never be shown again."""
     scope = scope or Scope()
     secret = secrets.token_urlsafe(SECRET_BYTES)
-    key = ApiKey.objects.create(
-        user=user,
-        name=name,
-        key_id=secrets.token_hex(KEY_ID_BYTES),
-        secret_hash=_hash(secret),
-        verbs=sorted(scope.verbs),
-        agent_names=sorted(scope.agent_names),
-        model_names=sorted(scope.model_names),
-        expires_at=scope.expires_at,
-    )
+    with transaction.atomic():
+        key = ApiKey.objects.create(
+            user=user,
+            name=name,
+            key_id=secrets.token_hex(KEY_ID_BYTES),
+            secret_hash=_hash(secret),
+            verbs=sorted(scope.verbs),
+            agent_names=sorted(scope.agent_names),
+            model_names=sorted(scope.model_names),
+            expires_at=scope.expires_at,
+        )
+        audit.record("api-key.issued", target=key, after=key)
     return key, f"{PREFIX}_{key.key_id}_{secret}"
 
 
@@ -78,19 +81,26 @@ def rotate(key: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
         old = ApiKey.objects.select_for_update(of=("self",)).select_related("user").get(pk=key.pk)
         if not old.works_at(now):
             raise KeyNotUsable
+        before = audit.snapshot(old)
         scope = Scope(old.verbs, old.agent_names, old.model_names, old.expires_at)
         new, text = issue(old.user, old.name, scope)
         ends_at = now + overlap
         old.expires_at = min(ends_at, old.expires_at) if old.expires_at else ends_at
         old.save(update_fields=["expires_at"])
+        audit.record("api-key.rotated", target=old, before=before, after=old, detail=f"The new key is {new}.")
     return new, text
 
 
 def revoke(keys: QuerySet[ApiKey]) -> int:
     """Revoke those of these keys that still work; returns how many."""
-    count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+    now = timezone.now()
+    with transaction.atomic():
+        revoked = list(keys.filter(revoked_at=None).select_for_update(of=("self",)))
+        ApiKey.objects.filter(pk__in=[key.pk for key in revoked]).update(revoked_at=now)
+        for key in revoked:
+            audit.record("api-key.revoked", target=key, changes={"revoked_at": [None, now.isoformat()]})
     forget()
-    return count
+    return len(revoked)
 
 
 def verify(text: str) -> ApiKey | None:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from core import audit
 from core import secrets as core_secrets
 from core.models import SigningKey
 
@@ -50,17 +51,21 @@ def find(kid: str) -> KeyPair | None:
 def rotate() -> str:
     """Sign with a new key from now on; returns its name. What others signed stays good until those are dropped."""
     kid = secrets.token_hex(8)
-    _create(kid)
+    with transaction.atomic():
+        audit.record("signing-key.added", target=_create(kid))
     forget()
     return kid
 
 
 def drop_old() -> list[str]:
     """Forget all keys but the newest: whatever they signed is void. Returns their names."""
-    old = [row.kid for row in SigningKey.objects.all()[1:]]
-    SigningKey.objects.filter(kid__in=old).delete()
+    old = list(SigningKey.objects.all()[1:])
+    with transaction.atomic():
+        for row in old:
+            audit.record("signing-key.deleted", target=row)
+            row.delete()
     forget()
-    return old
+    return [row.kid for row in old]
 
 
 def forget() -> None:
@@ -76,12 +81,14 @@ def _create_first() -> None:
         return
 
 
-def _create(kid: str) -> None:
+def _create(kid: str) -> SigningKey:
     private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    SigningKey.objects.create(kid=kid, private_key=core_secrets.encrypt(pem.decode()), created_at=timezone.now())
+    return SigningKey.objects.create(
+        kid=kid, private_key=core_secrets.encrypt(pem.decode()), created_at=timezone.now()
+    )
 
 
 def _read(row: SigningKey) -> Ed25519PrivateKey:

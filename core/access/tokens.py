@@ -16,10 +16,12 @@ from typing import Any
 import jwt
 from cachetools import TTLCache, cached
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
+from core import audit
 from core.access import signing_keys
 from core.exceptions import Refused
 from core.models import TokenFamily, User
@@ -54,15 +56,17 @@ class Pair:
 def begin(user: User, *, address: str | None = None, user_agent: str = "") -> Pair:
     """Begin a sign-in; the caller has checked who it is."""
     now = timezone.now()
-    family = TokenFamily.objects.create(
-        user=user,
-        auth_hash=user.get_session_auth_hash(),
-        address=address,
-        user_agent=user_agent[:200],
-        created_at=now,
-        used_at=now,
-        expires_at=now + timedelta(days=settings.SIGN_IN_DAYS),
-    )
+    with transaction.atomic():
+        family = TokenFamily.objects.create(
+            user=user,
+            auth_hash=user.get_session_auth_hash(),
+            address=address,
+            user_agent=user_agent[:200],
+            created_at=now,
+            used_at=now,
+            expires_at=now + timedelta(days=settings.SIGN_IN_DAYS),
+        )
+        audit.record("sign-in.succeeded", target=user, detail=f"Tokens of {family.pk}", actor=user)
     return _pair(family, now)
 
 
@@ -95,7 +99,10 @@ def verify(text: str) -> TokenFamily:
 def end(family: TokenFamily, reason: str) -> bool:
     """End a sign-in with all its tokens; False if it had ended."""
     rows = TokenFamily.objects.filter(pk=family.pk, revoked_at=None)
-    has_ended = bool(rows.update(revoked_at=timezone.now(), revoked_reason=reason[:100]))
+    with transaction.atomic():
+        has_ended = bool(rows.update(revoked_at=timezone.now(), revoked_reason=reason[:100]))
+        if has_ended:
+            audit.record("sign-out.succeeded", target=family.user, detail=f"Tokens of {family.pk}: {reason}")
     forget()
     return has_ended
 

@@ -16,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from core.access import api_keys
 from core.access.permissions import MayDoIt
 from core.access.principal import principal_of
+from core.api.audited import AuditedMixin
 from core.api.serializers import NoInput, StrictSerializer, TextField, WholeNumberField
 from core.models import ApiKey, Verb
 
@@ -83,7 +84,7 @@ class IsPerson(BasePermission):
         return request.method == "GET" or not isinstance(request.auth, ApiKey)
 
 
-class KeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class KeyViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Your own keys for programs."""
 
     queryset = ApiKey.objects.all()

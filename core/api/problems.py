@@ -26,6 +26,7 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from core.api.audit import note_hidden
 from core.api.request_id import request_id as id_of
 from core.exceptions import InvalidInput, Refused
 
@@ -96,6 +97,7 @@ class ProblemResponse(Response):
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     """Answer an error raised in a view of the API. What nobody expected is logged, and its text kept from callers."""
     request: HttpRequest = context["request"]._request
+    note_hidden(error, context.get("view"), request)
     problem = problem_of(error)
     document = problem.document(instance=request.path, request_id=id_of(request))
     response = ProblemResponse(document, status=problem.status, headers=problem.all_headers())

@@ -1,6 +1,7 @@
 """What the platform stores."""
 
 from core.models.api_key import ApiKey
+from core.models.audit import AppendOnlyError, AuditCheckpoint, AuditEntry
 from core.models.base import UUIDModel, uuid7
 from core.models.idempotency import IdempotencyRecord
 from core.models.lease import Lease
@@ -12,6 +13,9 @@ from core.models.user import DEFAULT_TEAM_ID, Team, User
 __all__ = [
     "DEFAULT_TEAM_ID",
     "ApiKey",
+    "AppendOnlyError",
+    "AuditCheckpoint",
+    "AuditEntry",
     "IdempotencyRecord",
     "Lease",
     "MaintenanceRun",

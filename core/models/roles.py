@@ -30,5 +30,13 @@ VERBS: dict[str, frozenset[Verb]] = {
 STAFF = (Role.OPERATOR, Role.ADMINISTRATOR)
 # Models, "app.model", whose rows only administrators see and change in the console: they decide who may do what.
 ADMINISTRATORS_ONLY = frozenset(
-    {"auth.group", "auth.permission", "core.signingkey", "core.team", "core.tokenfamily", "core.user"}
+    {
+        "auth.group",
+        "auth.permission",
+        "core.auditentry",
+        "core.signingkey",
+        "core.team",
+        "core.tokenfamily",
+        "core.user",
+    }
 )

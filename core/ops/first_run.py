@@ -7,8 +7,10 @@ import secrets
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import transaction
 from django.utils.module_loading import autodiscover_modules
 
+from core import audit
 from core.models import User
 
 Step = Callable[[], list[str]]
@@ -44,7 +46,9 @@ def ensure_operator() -> list[str]:
     if User.objects.filter(is_staff=True, is_active=True).exists():
         return []
     password = settings.OPERATOR_PASSWORD or secrets.token_urlsafe(PASSWORD_BYTES)
-    User.objects.create_superuser(username=OPERATOR, password=password)
+    with transaction.atomic(), audit.acting(credential="first run"):
+        person = User.objects.create_superuser(username=OPERATOR, password=password)
+        audit.record("user.added", target=person, after=person)
     if settings.OPERATOR_PASSWORD:
         return [f"Sign in as {OPERATOR}, with the password from SUTAZAI_OPERATOR_PASSWORD."]
     return [f"Sign in as {OPERATOR}, password {password} (shown only now; change it in the console)."]

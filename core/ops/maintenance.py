@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
+from core import audit
 from core.models import MaintenanceRun
 from core.ops import leases
 
@@ -71,7 +72,10 @@ def run(name: str, *, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun | Non
         return None
     try:
         _fail_interrupted(name)
-        return _run(_jobs[name], trigger)
+        done = _run(_jobs[name], trigger)
+        if trigger != MaintenanceRun.Trigger.SCHEDULE:  # what runs by itself is told by its row alone
+            audit.record("maintenance-run.started", target=done, detail=done.summary or done.error)
+        return done
     finally:
         leases.release(lease)
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -12,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from core import audit
 from core.access import api_keys, tokens
 from core.models import ApiKey, TokenFamily
 from core.panel.forms import KeyForm, ProfileForm
@@ -26,7 +28,10 @@ def settings(request: HttpRequest) -> HttpResponse:
     person = person_of(request)
     form = ProfileForm(request.POST or None, instance=person)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            before = audit.stored(person)
+            form.save()
+            audit.record("user.changed", target=person, before=before, after=person)
         messages.success(request, "Saved.")
         return _back()
     return _draw(request, profile=form)

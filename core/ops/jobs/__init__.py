@@ -1,5 +1,5 @@
 """Core's own maintenance jobs; importing this package registers them."""
 
-from core.ops.jobs import database, expiry
+from core.ops.jobs import audit, database, expiry
 
-__all__ = ["database", "expiry"]
+__all__ = ["audit", "database", "expiry"]
