@@ -19,6 +19,7 @@ from agents.api import answers, reach
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.models import Agent, AgentVersion
 from core.access.principal import principal_of
+from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
 from core.api.idempotency import make_once
 from core.api.serializers import NoInput, StrictModelSerializer
@@ -96,7 +97,7 @@ class AgentFilters(filters.FilterSet):
     is_enabled = TruthFilter()
 
 
-class AgentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class AgentViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What answers here. Everybody of the team sees its agents; operators make and change them."""
 
     queryset = Agent.objects.all()
@@ -145,7 +146,7 @@ def _create(owner: User, agent_id: uuid.UUID, wanted: dict[str, Any]) -> None:
 
 
 @extend_schema(parameters=[OpenApiParameter("agent_pk", OpenApiTypes.UUID, OpenApiParameter.PATH)])
-class VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class VersionViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The versions of one agent, the newest first."""
 
     queryset = AgentVersion.objects.all()

@@ -18,6 +18,8 @@ from agents.api import answers
 from agents.api.schema import IDEMPOTENCY_KEY
 from agents.engine import discovery, registration
 from agents.models import Node, NodeModel
+from core import audit
+from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
 from core.api.idempotency import made_before, make_once
 from core.api.serializers import NoInput, StrictModelSerializer, TextField
@@ -105,12 +107,13 @@ class NodeFilters(filters.FilterSet):
     is_draining = TruthFilter()
 
 
-class NodeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class NodeViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The servers that run models. For operators."""
 
     queryset = Node.objects.all()
     serializer_class = NodeSerializer
     read_verb = Verb.OPERATE
+    outside_transaction = frozenset({"create", "probe"})
     filterset_class = NodeFilters
     ordering = ("-id",)
     ordering_fields = {"name": "name", "created_at": "id"}
@@ -169,6 +172,7 @@ def _save(node: Node, node_id: uuid.UUID) -> None:
     node.pk = node_id
     registration.check_free(node)
     node.save(force_insert=True)
+    audit.record("node.added", target=node, after=node)
 
 
 class NodeModelFilters(filters.FilterSet):
@@ -177,7 +181,7 @@ class NodeModelFilters(filters.FilterSet):
 
 
 @extend_schema(parameters=[OpenApiParameter("node_pk", OpenApiTypes.UUID, OpenApiParameter.PATH)])
-class NodeModelViewSet(mixins.ListModelMixin, GenericViewSet):
+class NodeModelViewSet(AuditedMixin, mixins.ListModelMixin, GenericViewSet):
     """The models that a node has, or had."""
 
     queryset = NodeModel.objects.all()

@@ -18,6 +18,7 @@ from agents.api.schema import IDEMPOTENCY_KEY
 from agents.engine import conversations
 from agents.models import ChatMessage, ChatSession
 from core.access.principal import principal_of
+from core.api.audited import AuditedMixin
 from core.api.filters import MomentFilter, TruthFilter
 from core.api.idempotency import make_once
 from core.api.serializers import NoInput, StrictSerializer, TextField
@@ -78,7 +79,7 @@ class SessionFilters(filters.FilterSet):
         return sessions.filter(agent__in=lookups.agents_called(principal_of(self.request), name_or_id))
 
 
-class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class SessionViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Conversations: your own; operators see everybody's."""
 
     write_verb = Verb.SUBMIT
@@ -121,7 +122,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
 
 
 @extend_schema(parameters=[OpenApiParameter("session_pk", OpenApiTypes.UUID, OpenApiParameter.PATH)])
-class MessageViewSet(mixins.ListModelMixin, GenericViewSet):
+class MessageViewSet(AuditedMixin, mixins.ListModelMixin, GenericViewSet):
     """What was said in a conversation, the newest first; `ordering=created_at` for the oldest first."""
 
     queryset = ChatMessage.objects.all()

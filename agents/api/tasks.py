@@ -26,6 +26,7 @@ from agents.engine.errors import AlreadyFinished
 from agents.engine.submit import Accepted, cancel, resubmit, submit
 from agents.models import AgentTask, TaskEvent
 from core.access.principal import principal_of
+from core.api.audited import AuditedMixin
 from core.api.filters import MomentFilter
 from core.api.idempotency import key_of
 from core.api.queries import InvalidQuery, refuse_unknown, whole_number
@@ -185,12 +186,13 @@ class TaskFilters(filters.FilterSet):
         return tasks.filter(agent__in=lookups.agents_called(principal_of(self.request), name_or_id))
 
 
-class TaskViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class TaskViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Tasks: your own; operators see everybody's."""
 
     write_verb = Verb.SUBMIT
     queryset = AgentTask.objects.all()
     serializer_class = TaskSerializer
+    unaudited = frozenset({"create"})  # the task itself is the record
     filterset_class = TaskFilters
     ordering = ("-id",)
     ordering_fields = {"created_at": "id"}

@@ -7,6 +7,7 @@ from agents.models import AgentTask, Node, NodeModel
 from agents.ollama.client import OllamaClient
 from agents.ollama.errors import ModelNotFound, NotOllama, OllamaError, OllamaRejected
 from agents.ollama.protocol import base_url
+from core import audit
 from core.exceptions import InvalidInput, Refused
 
 
@@ -84,12 +85,15 @@ def register(name: str, url: str) -> tuple[Node, bool]:
     node = Node.objects.filter(name=name).first() or Node(name=name)
     if node.is_builtin:
         raise InvalidInput({"name": ["The built-in node has this name."]})
+    before = None if node._state.adding else audit.snapshot(node)
     node.url = address
     check_free(node)
-    if node._state.adding:
-        node.save()
-    else:
-        node.save(update_fields=["url"])
+    with transaction.atomic():
+        if before is None:
+            node.save()
+        else:
+            node.save(update_fields=["url"])
+        audit.record("node.registered", target=node, before=before, after=node)
     return node, discovery.refresh(node)
 
 
