@@ -1,5 +1,6 @@
 """How the console writes times, sizes and states."""
 
+import difflib
 from datetime import datetime
 
 from django.utils import timezone
@@ -54,6 +55,16 @@ def size(count: int | None) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} TB"
+
+
+_LINE_KINDS = {"+": "added", "-": "removed", "@": "skip", " ": "same"}
+
+
+def changed_lines(before: str, after: str) -> list[tuple[str, str]]:
+    """Compare two texts line by line: kind ("same", "added", "removed" or "skip") and text, unchanged ones around."""
+    # Without the headers of files and of the first range.
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=3))[3:]
+    return [(_LINE_KINDS[line[0]], "⋯" if line[0] == "@" else line[1:]) for line in lines]
 
 
 def badge(text: str, tone: str = "neutral", title: str = "") -> SafeString:

@@ -88,6 +88,7 @@ UNFOLD = {
                     _item("Groups", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
                     _item("Teams", "groups", "admin:core_team_changelist", "core.view_team"),
                     _item("API keys", "key", "admin:core_apikey_changelist", "core.view_apikey"),
+                    _item("Audit log", "history_edu", "admin:core_auditentry_changelist", "core.view_auditentry"),
                 ],
             },
             {

@@ -1,6 +1,5 @@
 """Agents: what they are told, in versions that never change, of which one is live."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from unfold.widgets import (
 from agents import kinds
 from agents.models import Agent, AgentVersion, NodeModel
 from core.admin.base import ButtonsMixin, report
-from core.formats import badge
+from core.formats import badge, changed_lines
 from core.models import User
 
 VERSIONS_SHOWN = 50
@@ -208,6 +207,7 @@ class AgentAdmin(ButtonsMixin):
             form = VersionForm(request.POST)
             if form.is_valid():
                 with transaction.atomic():
+                    self.remember(request, agent)
                     version = agent.add_version(created_by=request.user, **form.content())
                     if goes_live := "make_live" in request.POST:
                         agent.make_live(version)
@@ -250,8 +250,10 @@ class AgentAdmin(ButtonsMixin):
         if version.pk == agent.live_version_id:
             messages.warning(request, f"v{number} is live already; nothing changed.")
         else:
-            agent.make_live(version)
-            self.log_change(request, agent, f"Made version {number} live.")
+            with transaction.atomic():
+                self.remember(request, agent)
+                agent.make_live(version)
+                self.log_change(request, agent, f"Made version {number} live.")
             messages.success(request, f"v{number} is live: new tasks use it, running ones keep theirs.")
         return _to_agent(agent)
 
@@ -332,16 +334,8 @@ def differences(old: AgentVersion, new: AgentVersion) -> list[Difference]:
     for name in CONTENT_FIELDS:
         before, after = _as_text(old, name), _as_text(new, name)
         if before != after:
-            found.append(Difference(LABELS[name], _compare(before.splitlines(), after.splitlines())))
+            found.append(Difference(LABELS[name], changed_lines(before, after)))
     return found
-
-
-_LINE_KINDS = {"+": "added", "-": "removed", "@": "skip", " ": "same"}
-
-
-def _compare(before: list[str], after: list[str]) -> list[tuple[str, str]]:
-    lines = list(difflib.unified_diff(before, after, lineterm="", n=3))[3:]  # without the headers of files and range
-    return [(_LINE_KINDS[line[0]], "⋯" if line[0] == "@" else line[1:]) for line in lines]
 
 
 def _as_text(version: AgentVersion, name: str) -> str:

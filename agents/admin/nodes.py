@@ -16,6 +16,7 @@ from agents.engine import discovery, registration
 from agents.engine.operations import grant_waiting
 from agents.engine.process import writer
 from agents.models import AgentTask, Node
+from core.admin.audited import outside_transaction
 from core.admin.base import ButtonsMixin, button, report
 from core.exceptions import InvalidInput, Refused
 from core.formats import badge, moment
@@ -197,6 +198,7 @@ class NodeAdmin(ButtonsMixin):
     # Buttons and actions
 
     @button("Probe now", icon="network_ping", permission="change", tone="primary")
+    @outside_transaction
     def probe(self, request: HttpRequest, node: Node) -> None:
         if discovery.refresh(node):
             found = node.places.filter(is_available=True).count()
@@ -219,6 +221,7 @@ class NodeAdmin(ButtonsMixin):
             messages.info(request, f"{node.name} was not draining; nothing changed.")
 
     @admin.action(description="Probe selected nodes", permissions=["change"])
+    @outside_transaction
     def probe_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
         for node in queryset:
             self.probe(request, node)

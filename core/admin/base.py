@@ -9,9 +9,9 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
+from core.admin.audited import AuditedAdmin
 from core.exceptions import Refused
 
 
@@ -56,7 +56,7 @@ def button(
     return decorate
 
 
-class ButtonsMixin(ModelAdmin):
+class ButtonsMixin(AuditedAdmin):
     """Adds buttons that change something, by POST, to an object's page. Their names stand in `buttons`."""
 
     buttons: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class ButtonsMixin(ModelAdmin):
             raise PermissionDenied
         page = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[obj.pk])
         try:
-            response: HttpResponse | None = getattr(self, name)(request, obj)
+            response = self.audited(getattr(self, name), [obj], request, obj)
         except Refused as refusal:
             messages.error(request, refusal.detail)
             response = None
@@ -117,7 +117,7 @@ class ButtonsMixin(ModelAdmin):
         return {}
 
 
-class ReadOnlyMixin(ModelAdmin):
+class ReadOnlyMixin(AuditedAdmin):
     """For history: it may be read, never written by hand."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -127,7 +127,7 @@ class ReadOnlyMixin(ModelAdmin):
         return False
 
 
-class VastListMixin(ModelAdmin):
+class VastListMixin(AuditedAdmin):
     """For tables with hundreds of thousands of rows: nothing is counted, pages go on until one is not full."""
 
     paginator = InfinitePaginator

@@ -3,23 +3,25 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.db import transaction
 from django.db.models import Count, ManyToManyField, QuerySet
 from django.forms import ModelForm, ModelMultipleChoiceField
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from django.http import HttpRequest, HttpResponse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from core.access import roles
+from core.admin.audited import AuditedAdmin
 from core.models import Role, Team, User
 
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(DjangoUserAdmin, AuditedAdmin):
     list_display = ("username", "email", "team", "role", "is_active", "last_login")
     list_filter = ("role", "is_active", "team")
     search_fields = ("username", "email", "first_name", "last_name")
@@ -70,9 +72,18 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         is_above = obj is not None and obj.is_superuser and not request.user.is_superuser
         return super().has_delete_permission(request, obj) and not is_above
 
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        """Django's page, which by itself changes the password and tells of it in two transactions."""
+        if request.method != "POST":
+            return super().user_change_password(request, id, form_url)
+        with transaction.atomic():
+            if person := self.get_object(request, unquote(id)):
+                self.remember(request, person)
+            return super().user_change_password(request, id, form_url)
+
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(DjangoGroupAdmin, AuditedAdmin):
     empty_hint = "A group is a set of permissions under a name. Make one, then add people to it."
 
     def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
@@ -84,7 +95,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 
 @admin.register(Team)
-class TeamAdmin(ModelAdmin):
+class TeamAdmin(AuditedAdmin):
     list_display = ("name", "slug", "member_count", "created_at")
     search_fields = ("name", "slug")
     empty_hint = "A team shares its agents. Add one, then move people to it."

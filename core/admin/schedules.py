@@ -18,9 +18,9 @@ from django_celery_beat.models import (
     PeriodicTasks,
     SolarSchedule,
 )
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from core.admin.audited import AuditedAdmin
 from core.admin.base import report
 from core.formats import moment
 
@@ -40,7 +40,7 @@ class ConsolePeriodicTaskForm(PeriodicTaskForm):
 
 
 @admin.register(PeriodicTask)
-class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, ModelAdmin):
+class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     list_display = ("name", "enabled", "scheduler", "last_run", "total_run_count", "description")
     list_filter = ("enabled", "task")
     list_select_related = ("interval", "crontab", "solar", "clocked")
@@ -74,7 +74,7 @@ def _switch(
     report(request, done=changed, verb=verb, noun="schedule", skipped=total - changed, why_skipped=why_skipped)
 
 
-class ScheduleAdmin(ModelAdmin):
+class ScheduleAdmin(AuditedAdmin):
     """Intervals and the like: made while editing a periodic task."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -31,6 +31,8 @@ PAGES = {
     "teams": "core/team/",
     "api-keys": "core/apikey/",
     "api-key-new": "core/apikey/add/",
+    "audit": "core/auditentry/",
+    "audit-none": "core/auditentry/?q=nobody",
     "runs": "core/maintenancerun/",
     "schedules": "django_celery_beat/periodictask/",
 }
@@ -44,6 +46,8 @@ ROWS = {
     "node-down": "agents/node/?q=gpu2",
     "user": "core/user/?q=ada",
     "api-key": "core/apikey/",
+    "audit-change": "core/auditentry/?q=node.changed",
+    "audit-denial": "core/auditentry/?outcome__exact=refused",
     "schedule": "django_celery_beat/periodictask/",
     "run": "core/maintenancerun/",
 }
@@ -68,7 +72,7 @@ def main() -> None:
 
 
 def _prepare(browser: Browser, stack: Stack) -> StorageState:
-    """Sign in, and do what leaves something to see: a conversation, a key, a run of housekeeping."""
+    """Sign in, and do what leaves something to see: a conversation, a key, a refusal, a change, housekeeping."""
     with browser.new_context(base_url=stack.url) as context:
         page = context.new_page()
         sign_in(page)
@@ -76,6 +80,14 @@ def _prepare(browser: Browser, stack: Stack) -> StorageState:
         page.goto("/admin/core/apikey/add/")
         page.locator("#id_name").fill("nightly reports")
         page.locator("[name=_save]").click()
+        for _ in range(3):
+            page.request.get("/api/v1/agents/", headers={"Authorization": "Bearer stz_0123456789ab_wrong"})
+        page.goto("/admin/agents/node/?q=ollama")
+        page.locator("#result_list a[href*='/change/']").first.click()
+        page.locator("#id_slots").fill("6")
+        page.locator("[name=_save]").click()
+        page.goto("/admin/core/auditentry/")
+        page.get_by_role("button", name="Check now").click()
         page.goto("/admin/core/maintenancerun/")
         page.locator("form[action*='/run/'] button").first.click()
         page.wait_for_load_state()

@@ -7,6 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from agents.models import Agent, AgentTask, ChatSession, Node
+from core import audit
 from core.models import MaintenanceRun, User
 from tests.factories import (
     make_administrator,
@@ -31,6 +32,7 @@ class World:
         self.node: Node = make_node(models=("tinyllama:latest",))
         self.session: ChatSession = make_session(self.owner, self.agent)
         self.task: AgentTask = make_task(self.owner, self.agent, session=self.session)
+        self.entry = audit.record("world.made", target=self.owner)
 
 
 @pytest.fixture
@@ -60,6 +62,9 @@ PAGES: dict[str, Callable[[World], str]] = {
     "teams": lambda _: reverse("admin:core_team_changelist"),
     "api keys": lambda _: reverse("admin:core_apikey_changelist"),
     "new api key": lambda _: reverse("admin:core_apikey_add"),
+    "audit log": lambda _: reverse("admin:core_auditentry_changelist"),
+    "audit entry": lambda world: reverse("admin:core_auditentry_change", args=[world.entry.pk]),
+    "audit export": lambda _: reverse("admin:core_auditentry_export"),
     "maintenance runs": lambda _: reverse("admin:core_maintenancerun_changelist"),
     "schedules": lambda _: reverse("admin:django_celery_beat_periodictask_changelist"),
     "new schedule": lambda _: reverse("admin:django_celery_beat_periodictask_add"),
@@ -108,7 +113,7 @@ def test_staff_without_permissions_are_refused(world: World, page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_an_administrator_may_open_every_page_and_an_operator_those_of_the_work(world: World, page: str) -> None:
     assert browser_of(make_administrator()).get(PAGES[page](world)).status_code == 200
-    is_of_people = page in {"users", "user", "groups", "teams"}
+    is_of_people = page in {"users", "user", "groups", "teams", "audit log", "audit entry", "audit export"}
     assert browser_of(make_operator()).get(PAGES[page](world)).status_code == (403 if is_of_people else 200)
 
 
