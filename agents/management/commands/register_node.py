@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agents.engine import registration
 from agents.models import Node
+from core import audit
 from core.exceptions import Refused
 
 
@@ -25,7 +26,8 @@ class Command(BaseCommand):
         if not 0 < len(name) <= limit:
             raise CommandError(f"A name has 1 to {limit} characters.")
         try:
-            node, is_up = registration.register(name, options["url"])
+            with audit.acting(credential="command"):
+                node, is_up = registration.register(name, options["url"])
         except Refused as refusal:
             raise CommandError(f"{refusal.detail} Nothing was changed.") from refusal
         if not is_up:

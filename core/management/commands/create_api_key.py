@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core import audit
 from core.access import api_keys
 from core.models import ApiKey, User
 
@@ -24,5 +25,6 @@ class Command(BaseCommand):
         limit = ApiKey._meta.get_field("name").max_length or 0
         if len(options["name"]) > limit:
             raise CommandError(f"A label may have {limit} characters.")
-        _, text = api_keys.issue(user, options["name"])
+        with audit.acting(credential="command"):
+            _, text = api_keys.issue(user, options["name"])
         self.stdout.write(text)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core import audit
 from core.models import MaintenanceRun
 from core.ops import maintenance
 
@@ -27,7 +28,8 @@ class Command(BaseCommand):
         names = [job.name for job in jobs] if options["all"] else options["job"]
         if unknown := sorted(set(names) - {job.name for job in jobs}):
             raise CommandError(f"No such job: {', '.join(unknown)}. --list lists them.")
-        succeeded = [self._run(name) for name in names]
+        with audit.acting(credential="command"):
+            succeeded = [self._run(name) for name in names]
         if not all(succeeded):
             raise CommandError("Not every job succeeded.")
 

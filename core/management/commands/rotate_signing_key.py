@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from core import audit
 from core.access import signing_keys
 
 
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"New tokens are signed with {signing_keys.rotate()}.")
-        if options["drop_old"]:
-            self.stdout.write(f"Forgot {', '.join(signing_keys.drop_old())}.")
+        with audit.acting(credential="command"):
+            self.stdout.write(f"New tokens are signed with {signing_keys.rotate()}.")
+            if options["drop_old"]:
+                self.stdout.write(f"Forgot {', '.join(signing_keys.drop_old())}.")

@@ -108,6 +108,9 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(up, wait_until):
         True,
     )
 
+    # The first operator and the key are in the audit log, and sealed a moment later.
+    wait_until(lambda: up.manage("audit", "verify") == "2 sealed entries are intact.", timeout_seconds=60)
+
     refused = up.try_another()
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"Port {up.port} on 127.0.0.1 cannot be used")
