@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def positive_float(name: str, default: float) -> float:
     if not 0 < value < float("inf"):
         raise ImproperlyConfigured(f"{name} is {value}; it must be a positive number.")
     return value
+
+
+def networks(name: str, default: tuple[str, ...] = ()) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read NAME, networks such as 10.0.0.0/8 with commas between them; a lone address is a network of one."""
+    texts: list[str] = env.list(name, default=list(default))
+    try:
+        return tuple(ip_network(text.strip()) for text in texts if text.strip())
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is not a list of networks: {error}.") from error
 
 
 def database(

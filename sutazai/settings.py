@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sutazai import schedules
 from sutazai.console import UNFOLD  # noqa: F401 - unfold reads it
-from sutazai.env import database, env, fernet_keys, one_of, positive_float, positive_int, secret
+from sutazai.env import database, env, fernet_keys, networks, one_of, positive_float, positive_int, secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -252,6 +252,17 @@ RETRY_CAP_SECONDS = positive_float("SUTAZAI_RETRY_CAP_SECONDS", 300)
 # Tasks waiting for one model; more are refused with 429, so that nobody waits in a queue without an end.
 MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
 IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
+
+# Outgoing calls ---------------------------------------------------------------------------------------------------
+# Networks in which model servers may be. Cloud metadata and link-local addresses never are (core.net.addresses).
+NODE_NETWORKS = networks(
+    "SUTAZAI_NODE_NETWORKS",
+    default=()
+    if IS_PRODUCTION
+    else ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+)
+# Networks besides the internet to which addresses that people give us may lead.
+WEBHOOK_NETWORKS = networks("SUTAZAI_WEBHOOK_NETWORKS")
 
 # Model servers ----------------------------------------------------------------------------------------------------
 OLLAMA_HOST = env.str("OLLAMA_HOST", default="")

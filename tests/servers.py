@@ -2,14 +2,17 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 
 class _Page(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200)
+        location = getattr(self.server, "redirect_to", "")
+        self.send_response(307 if location else 200)
+        if location:
+            self.send_header("Location", location)
         self.end_headers()
         self.wfile.write(b"<html>Welcome</html>")
 
@@ -18,9 +21,10 @@ class _Page(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_server() -> Iterator[str]:
-    """Run a server that is no Ollama, which answers every path with a page; yields its address."""
+def web_server(*, redirect_to: str = "") -> Iterator[str]:
+    """Run a server that is no Ollama, which answers every path with a page or a redirect; yields its address."""
     server = HTTPServer(("127.0.0.1", 0), _Page)
+    server.redirect_to = redirect_to
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -37,3 +41,25 @@ def closed_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+class Canary:
+    """A listener that nobody may reach: it counts who did."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._listener = socket.create_server((host, 0))
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
+
+    def hits(self) -> int:
+        """Connections so far; the kernel completes them whether or not somebody accepts."""
+        self._listener.setblocking(False)
+        count = 0
+        with suppress(BlockingIOError):
+            while True:
+                self._listener.accept()[0].close()
+                count += 1
+        return count
+
+    def close(self) -> None:
+        self._listener.close()

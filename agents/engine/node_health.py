@@ -3,12 +3,12 @@
 from django.utils import timezone
 
 from agents.models import Node, NodeModel
-from agents.ollama.errors import ConnectFailed, ModelNotFound, NotOllama, OllamaError
+from agents.ollama.errors import AddressRefused, ConnectFailed, ModelNotFound, NotOllama, OllamaError
 
 
 def failed(place: NodeModel, error: OllamaError) -> None:
     """Have the next task go elsewhere when a node could not be reached, or does not have the model any more."""
-    if isinstance(error, ConnectFailed | NotOllama):
+    if isinstance(error, AddressRefused | ConnectFailed | NotOllama):
         set_status(place.node, Node.Status.DOWN, error.detail)
     elif isinstance(error, ModelNotFound):
         NodeModel.objects.filter(pk=place.pk).update(is_available=False, is_loaded=False)

@@ -5,7 +5,7 @@ from django.db import transaction
 from agents.engine import discovery
 from agents.models import AgentTask, Node, NodeModel
 from agents.ollama.client import OllamaClient
-from agents.ollama.errors import ModelNotFound, NotOllama, OllamaError, OllamaRejected
+from agents.ollama.errors import AddressRefused, ModelNotFound, NotOllama, OllamaError, OllamaRejected
 from agents.ollama.protocol import base_url
 from core import audit
 from core.exceptions import InvalidInput, Refused
@@ -45,6 +45,8 @@ def check_address(url: str) -> str:
     try:
         client.version()
         client.tags()
+    except AddressRefused as error:
+        raise InvalidInput({"url": [f"No model server may be there: {error.detail}."]}) from error
     except (NotOllama, ModelNotFound, OllamaRejected) as error:
         raise NotAnOllamaServer(f"What answers at {address} is no Ollama server: {error.detail}") from error
     except OllamaError as error:

@@ -24,8 +24,8 @@ from agents.ollama.types import (
     Progress,
     Timeouts,
 )
+from core.net import addresses, http
 from core.net import errors as net_errors
-from core.net import http
 from core.net.http import HttpResponse, Interrupt
 
 POOL_NAME = "ollama"
@@ -53,7 +53,7 @@ class OllamaClient:
     def __init__(self, base_url: str, *, timeouts: Timeouts | None = None, pool: http.HttpPool | None = None) -> None:
         self.base_url = protocol.base_url(base_url)
         self.timeouts = timeouts or Timeouts()
-        self._pool = pool or http.pool(POOL_NAME)
+        self._pool = pool or http.pool(POOL_NAME, addresses.nodes)
         self._probe_timeouts = _brief(self.timeouts, self.timeouts.probe)
         self._control_timeouts = _brief(self.timeouts, self.timeouts.control)
 
@@ -270,6 +270,7 @@ def _blob_path(digest: str) -> str:
 
 _NAMES: dict[type[net_errors.NetError], type[errors.OllamaError]] = {
     net_errors.InvalidUrl: errors.ConnectFailed,
+    net_errors.AddressRefused: errors.AddressRefused,
     net_errors.PoolExhausted: errors.PoolExhausted,
     net_errors.ConnectFailed: errors.ConnectFailed,
     net_errors.FirstByteTimeout: errors.FirstByteTimeout,

@@ -41,6 +41,13 @@ class ConnectFailed(OllamaUnavailable):
     counts_for_breaker = True
 
 
+class AddressRefused(OllamaUnavailable):
+    """The node's address is in no network of SUTAZAI_NODE_NETWORKS; nothing was sent. Correct either of them."""
+
+    code = "address-refused"
+    other_node_only = True
+
+
 class PoolExhausted(OllamaUnavailable):
     """All our connections to the node were busy. Nothing is wrong with the node; retry, or allow it fewer tasks."""
 

@@ -11,6 +11,10 @@ class InvalidUrl(NetError):
     """The address cannot be used. Correct the configuration; do not retry."""
 
 
+class AddressRefused(NetError):
+    """The target is where such calls may not go; nothing was sent. Correct the address, or allow its network."""
+
+
 class PoolExhausted(NetError):
     """Every connection to the target was in use for longer than the pool may wait. Retry later, or send less."""
 

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPException, RemoteDisconnected
@@ -29,6 +29,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 from urllib3.util.wait import wait_for_write
 
+from core.net import addresses
+from core.net.addresses import Policy
 from core.net.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -113,9 +115,12 @@ class _Phase(enum.Enum):
 class _Call:
     """What the connection must know about the call it serves."""
 
-    __slots__ = ("deadline", "interrupt", "phase", "sock", "timeouts")
+    __slots__ = ("deadline", "interrupt", "phase", "policy", "sock", "timeouts")
 
-    def __init__(self, timeouts: Timeouts, interrupt: Interrupt | None, deadline: float | None) -> None:
+    def __init__(
+        self, policy: Callable[[], Policy], timeouts: Timeouts, interrupt: Interrupt | None, deadline: float | None
+    ) -> None:
+        self.policy = policy
         self.timeouts = timeouts
         self.interrupt = interrupt
         self.deadline = deadline
@@ -218,12 +223,10 @@ class _CallConnection(HTTPConnection):
     _unsent: bytearray
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers."""
+        """Connect to the first address that answers, of those that the call may go to."""
         failure: OSError = OSError("the name has no address")
         try:
-            for family, kind, proto, _, address in socket.getaddrinfo(
-                self._dns_host, self.port, type=socket.SOCK_STREAM
-            ):
+            for family, kind, proto, _, address in addresses.reachable(self._dns_host, self.port, self.call.policy()):
                 try:
                     return self._connected(socket.socket(family, kind, proto), address)
                 except OSError as error:
@@ -412,10 +415,16 @@ class Counters:
 
 
 class HttpPool:
-    """Connections to one kind of target; use `pool(name)` to get the process's own."""
+    """Connections to one kind of target; use `pool(name, policy)` to get the process's own.
 
-    def __init__(self, name: str, *, connections_per_target: int = CONNECTIONS_PER_TARGET) -> None:
+    policy: where its calls may go, asked for at each new connection; one of `core.net.addresses`.
+    """
+
+    def __init__(
+        self, name: str, policy: Callable[[], Policy], *, connections_per_target: int = CONNECTIONS_PER_TARGET
+    ) -> None:
         self.name = name
+        self._policy = policy
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies, no .netrc: a node is where its row says
         for scheme in ("http://", "https://"):
@@ -443,10 +452,10 @@ class HttpPool:
         """Send a request and return as soon as the answer's headers came. Redirects are answers, not followed.
 
         deadline: a time.monotonic() value that no phase outlasts.
-        Raises ConnectFailed, PoolExhausted, FirstByteTimeout, ConnectionLost, NotHttp, InvalidUrl,
+        Raises AddressRefused, ConnectFailed, PoolExhausted, FirstByteTimeout, ConnectionLost, NotHttp, InvalidUrl,
         DeadlineExceeded, Interrupted.
         """
-        call = _Call(timeouts, interrupt, deadline)
+        call = _Call(self._policy, timeouts, interrupt, deadline)
         with self._lock:
             self._counters.requests += 1
         token = _current_call.set(call)
@@ -507,11 +516,11 @@ _pools: dict[str, HttpPool] = {}
 _pools_lock = threading.Lock()
 
 
-def pool(name: str) -> HttpPool:
-    """Return the process's pool of that name ("ollama", "external"), made when first asked for."""
+def pool(name: str, policy: Callable[[], Policy]) -> HttpPool:
+    """Return the process's pool of that name ("ollama", "external"), made with this policy when first asked for."""
     with _pools_lock:
         if name not in _pools:
-            _pools[name] = HttpPool(name)
+            _pools[name] = HttpPool(name, policy)
         return _pools[name]
 
 

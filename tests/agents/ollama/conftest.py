@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from agents.ollama.client import OllamaClient
+from core.net import addresses
 from core.net.http import HttpPool
 from tests.ollama_server import OllamaTestServer
 
@@ -15,7 +16,7 @@ def server() -> Iterator[OllamaTestServer]:
 
 @pytest.fixture
 def pool() -> Iterator[HttpPool]:
-    pool = HttpPool("test")
+    pool = HttpPool("test", addresses.nodes)
     yield pool
     pool.close()
 

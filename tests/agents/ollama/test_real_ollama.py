@@ -14,6 +14,7 @@ import pytest
 from agents.ollama import errors
 from agents.ollama.client import OllamaClient
 from agents.ollama.types import ChatRequest, GenerateRequest, Message
+from core.net import addresses
 from core.net.http import HttpPool
 
 BINARY = shutil.which("ollama")
@@ -59,7 +60,7 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture
 def client(url: str) -> Iterator[OllamaClient]:
-    pool = HttpPool("test")
+    pool = HttpPool("test", addresses.nodes)
     yield OllamaClient(url, pool=pool)
     pool.close()
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from core.net import http
+from core.net import addresses, http
 from core.net.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -40,7 +40,7 @@ def server() -> Iterator[OllamaTestServer]:
 
 @pytest.fixture
 def pool() -> Iterator[HttpPool]:
-    pool = HttpPool("test")
+    pool = HttpPool("test", addresses.nodes)
     yield pool
     pool.close()
 
@@ -273,7 +273,7 @@ def test_a_broken_connection_tells_whether_the_body_began(
 
 
 def test_a_full_pool_waits_and_then_says_so(server: OllamaTestServer, threads: ThreadPoolExecutor) -> None:
-    pool = HttpPool("small", connections_per_target=1)
+    pool = HttpPool("small", addresses.nodes, connections_per_target=1)
     held = pool.send("POST", f"{server.url}/api/chat", body=chat_body("double:stall2"), timeouts=PATIENT)
     with pytest.raises(PoolExhausted):
         pool.send("GET", f"{server.url}/api/version", timeouts=QUICK)
@@ -284,7 +284,7 @@ def test_a_full_pool_waits_and_then_says_so(server: OllamaTestServer, threads: T
 
 
 def test_failures_of_all_kinds_leave_no_connection_behind(server: OllamaTestServer) -> None:
-    pool = HttpPool("small", connections_per_target=1)
+    pool = HttpPool("small", addresses.nodes, connections_per_target=1)
     for model in ("double:reset", "double:cut2", "double:hang", "double:stall2", "double:html", "double:status502"):
         for _ in range(3):
             try:
@@ -388,5 +388,5 @@ def test_counters_follow_the_traffic(pool: HttpPool, server: OllamaTestServer) -
 
 
 def test_a_named_pool_is_made_once() -> None:
-    assert http.pool("test-named") is http.pool("test-named")
+    assert http.pool("test-named", addresses.nodes) is http.pool("test-named", addresses.nodes)
     assert "test-named" in [pool.name for pool in http.pools()]
