@@ -125,6 +125,7 @@ INSTALLED_APPS = [
     "agents",
 ]
 MIDDLEWARE = [
+    "core.api.forwarded.ForwardedMiddleware",
     "core.api.request_id.RequestIdMiddleware",
     "core.api.audit.AuditMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
@@ -190,7 +191,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = IS_PRODUCTION
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_PRODUCTION
 SECURE_REDIRECT_EXEMPT = [r"^health", r"^metrics"]  # probes and scrapers come from inside
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_PRODUCTION else None
+# Who may say where a request came from, and that it came by HTTPS: networks of reverse proxies (core.net.clients).
+TRUSTED_PROXIES = networks("SUTAZAI_TRUSTED_PROXIES", default=("127.0.0.0/8", "::1/128") if IS_PRODUCTION else ())
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # anybody else's was dropped before
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 

@@ -18,6 +18,7 @@ from core.access.principal import KEY, SESSION, TOKEN, principal_of
 from core.api.serializers import StrictSerializer, TextField, TruthField
 from core.exceptions import InvalidInput, Refused
 from core.models import Role, User, Verb
+from core.net import clients
 
 
 class SignInRefused(Refused):
@@ -176,4 +177,4 @@ def _pair(pair: tokens.Pair) -> Response:
 
 
 def _address(request: Request) -> str | None:
-    return request.META.get("REMOTE_ADDR") or None
+    return clients.address_of(request) or None
