@@ -6,6 +6,8 @@ Data directory, database, broker and Redis come first; then what Django and the 
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from csp.constants import NONCE, NONE, SELF, UNSAFE_INLINE
+
 from sutazai import schedules
 from sutazai.console import UNFOLD  # noqa: F401 - unfold reads it
 from sutazai.env import database, env, fernet_keys, networks, one_of, positive_float, positive_int, secret
@@ -129,6 +131,8 @@ MIDDLEWARE = [
     "core.api.request_id.RequestIdMiddleware",
     "core.api.audit.AuditMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "core.api.headers.FixedHeadersMiddleware",
+    "core.api.headers.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -196,6 +200,25 @@ TRUSTED_PROXIES = networks("SUTAZAI_TRUSTED_PROXIES", default=("127.0.0.0/8", ":
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # anybody else's was dropped before
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+
+# What pages may load and run -------------------------------------------------------------------------------------
+# core.api.headers sends this with pages, and 'none' with everything else; the console's pages get 'unsafe-eval' too.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],  # a script inside of a page needs the request's nonce
+        # The theme and our pages set styles in attributes, which a nonce cannot cover. A style runs no code.
+        "style-src": [SELF, UNSAFE_INLINE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
 
 # Request size -----------------------------------------------------------------------------------------------------
 DATA_UPLOAD_MAX_MEMORY_SIZE = positive_int("SUTAZAI_MAX_BODY_BYTES", 2 * 2**20)

@@ -5,7 +5,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from core.api.problems import CONTENT_TYPE
 
@@ -63,6 +66,15 @@ def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
+class DocsView(SpectacularSwaggerView):
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show the page, isolated from other windows as all others are: nobody signs in through a pop-up."""
+        response: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
+        del response["Cross-Origin-Opener-Policy"]
+        return response
+
+
 schema = SpectacularAPIView.as_view()
 # A page for people, so whoever has not signed in is led to the sign-in page.
-docs = login_required(SpectacularSwaggerView.as_view(url_name="schema"))
+docs = login_required(DocsView.as_view(url_name="schema"))
