@@ -9,6 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -81,6 +82,21 @@ def networks(name: str, default: tuple[str, ...] = ()) -> tuple[IPv4Network | IP
         return tuple(ip_network(text.strip()) for text in texts if text.strip())
     except ValueError as error:
         raise ImproperlyConfigured(f"{name} is not a list of networks: {error}.") from error
+
+
+def origins(name: str) -> list[str]:
+    """Read NAME, web origins such as https://app.example with commas between them; patterns and "null" are none."""
+    found = [text.strip() for text in env.list(name, default=[]) if text.strip()]
+    for origin in found:
+        parts = urlsplit(origin)
+        is_origin = (
+            parts.scheme in {"http", "https"} and parts.hostname and origin == f"{parts.scheme}://{parts.netloc}"
+        )
+        if not is_origin or "*" in origin or "@" in origin or origin != origin.lower():
+            raise ImproperlyConfigured(
+                f"{name} holds {origin!r}, which is no origin: write https://app.example, in small letters, no path."
+            )
+    return found
 
 
 def database(

@@ -6,11 +6,12 @@ Data directory, database, broker and Redis come first; then what Django and the 
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from corsheaders.defaults import default_headers
 from csp.constants import NONCE, NONE, SELF, UNSAFE_INLINE
 
 from sutazai import schedules
 from sutazai.console import UNFOLD  # noqa: F401 - unfold reads it
-from sutazai.env import database, env, fernet_keys, networks, one_of, positive_float, positive_int, secret
+from sutazai.env import database, env, fernet_keys, networks, one_of, origins, positive_float, positive_int, secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -117,6 +118,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "corsheaders",
     "django_celery_beat",
     "django_filters",
     "django_prometheus",
@@ -133,6 +135,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "core.api.headers.FixedHeadersMiddleware",
     "core.api.headers.ContentPolicyMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -219,6 +222,15 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+
+# Pages of other origins -------------------------------------------------------------------------------------------
+# GET /api/v1/cors-check tells whether an origin is allowed, and why.
+CORS_ALLOWED_ORIGINS = origins("SUTAZAI_CORS_ORIGINS")
+CORS_ALLOW_CREDENTIALS = env.bool("SUTAZAI_CORS_CREDENTIALS", default=False)
+CORS_URLS_REGEX = r"^/(api|v1|ollama)/"
+CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "last-event-id", "prefer", "x-request-id"]
+CORS_EXPOSE_HEADERS = ["Idempotent-Replay", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"]
+CORS_PREFLIGHT_MAX_AGE = 600  # seconds; browsers forget a removed origin soon
 
 # Request size -----------------------------------------------------------------------------------------------------
 DATA_UPLOAD_MAX_MEMORY_SIZE = positive_int("SUTAZAI_MAX_BODY_BYTES", 2 * 2**20)

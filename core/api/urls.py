@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
+from core.api.cors import CorsCheckView
 from core.api.keys import KeyViewSet
 from core.api.routers import SlashAgnosticRouter, either_way
 
@@ -16,5 +17,6 @@ urlpatterns = [
     either_way("api/auth/refresh", RefreshView.as_view(), "auth-refresh"),
     either_way("api/auth/logout", SignOutView.as_view(), "auth-logout"),
     either_way("api/me", MeView.as_view(), "me"),
+    either_way("api/v1/cors-check", CorsCheckView.as_view(), "cors-check"),
     path("api/v1/", include(router.urls)),
 ]
