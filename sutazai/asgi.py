@@ -1,11 +1,11 @@
 """The web process: a small dispatcher in front of Django.
 
-1. /health is answered here, from memory.
+1. /health is answered here, from memory, and so are requests that are too large or too slow.
 2. Everything else goes to Django, which runs as a WSGI application in a bounded pool of threads that keep their
    database connections: half the CPU of Django's own ASGI handler.
 3. Where Django's answer asks to follow a task, the dispatcher does so on the event loop, without a thread.
 
-A request's body is read before a thread is taken, so slow senders hold none.
+A request's body is read before a thread is taken, so slow senders hold none, and they have SUTAZAI_BODY_SECONDS.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ from sutazai.wsgi import application as django_application
 from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from core.access.watch import Holder, watch  # isort: skip
-from core.api import problems  # isort: skip
+from core.api import early, framing, problems  # isort: skip
+from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
 from core.ops import health  # isort: skip
@@ -43,7 +44,19 @@ Send = Callable[[Message], Awaitable[None]]
 FOLLOW = streams.FOLLOW_HEADER.lower().encode()
 AWAIT = streams.AWAIT_HEADER.lower().encode()
 HOLDER = streams.HOLDER_HEADER.lower().encode()
-JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+MAX_INSTANCE = 500  # characters of an address that a problem repeats
+JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", NOTHING.encode()),
+]
+SIGNED_OUT = problems.Problem(
+    401,
+    "not-authenticated",
+    "The credentials are not valid any more",
+    "The key or the sign-in ended while the answer was awaited. The task goes on.",
+)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -74,13 +87,40 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 async def _http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"].rstrip("/")
-    if path in {"/health", "/api/health"}:
-        await _send(send, 200, JSON_HEADERS, health.liveness_body())
+    if problem := framing.refusal(scope):
+        await _refuse(scope, send, problem)
+    elif path in {"/health", "/api/health"}:
+        await _tell_health(scope, send, 200, health.liveness_body())
     elif path in {"/health/ready", "/api/health/ready"}:
-        status, body = health.readiness_body()
-        await _send(send, status, JSON_HEADERS, body)
+        await _tell_health(scope, send, *health.readiness_body())
     else:
         await _through_django(scope, receive, send)
+
+
+async def _tell_health(scope: Scope, send: Send, status: int, body: bytes) -> None:
+    if any(name == b"origin" for name, _ in scope["headers"]):  # a page of another origin asks
+        response = early.dress(scope, HttpResponse(body, status=status, content_type="application/json"))
+        response["Cache-Control"] = "no-store"
+        await _send(send, status, _headers(response), body)
+    else:
+        await _send(send, status, JSON_HEADERS, body)
+
+
+async def _refuse(scope: Scope, send: Send, problem: problems.Problem, *, request_id: str = "") -> None:
+    """Refuse a request without Django's help, and close its connection."""
+    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
+    request_id = request_id or choose(given.decode("latin-1"))
+    response = problems.response(
+        status=problem.status,
+        code=problem.code,
+        title=problem.title,
+        detail=problem.detail,
+        request_id=request_id,
+        instance=scope["path"][:MAX_INSTANCE],
+    )
+    response["X-Request-Id"] = request_id
+    early.dress(scope, response)
+    await _send(send, response.status_code, _headers(response), response.content, closes=True)
 
 
 class _BodyTooLarge(Exception):
@@ -93,10 +133,15 @@ class _ClientGone(Exception):
 
 async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
     try:
-        body = await _read_body(receive)
+        async with asyncio.timeout(settings.BODY_SECONDS):
+            body = await _read_body(receive)
     except _BodyTooLarge:
-        response = _too_large(scope)
-        await _send(send, response.status_code, _headers(response), response.content, closes=True)
+        detail = f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
+        await _refuse(scope, send, problems.Problem(413, "body-too-large", "The request is too large", detail))
+        return
+    except TimeoutError:
+        detail = f"A request's body must arrive within {settings.BODY_SECONDS:g} seconds."
+        await _refuse(scope, send, problems.Problem(408, "body-too-slow", "The request came too slowly", detail))
         return
     except _ClientGone:
         return  # half a request must not pass for a whole one
@@ -107,34 +152,7 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         await _while_wanted(receive, answer, _stream(answer, send))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     elif answer.wait_for and not await _while_wanted(receive, answer, _answer_later(answer, send)):
-        response = _signed_out(answer.request_id, scope["path"])
-        await _send(send, response.status_code, _headers(response), response.content, closes=True)
-
-
-def _too_large(scope: Scope) -> HttpResponse:
-    given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
-    request_id = choose(given.decode("latin-1"))
-    response = problems.response(
-        status=413,
-        code="body-too-large",
-        title="The request is too large",
-        detail=f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
-        request_id=request_id,
-        instance=scope["path"],
-    )
-    response["X-Request-Id"] = request_id
-    return response
-
-
-def _signed_out(request_id: str, path: str) -> HttpResponse:
-    return problems.response(
-        status=401,
-        code="not-authenticated",
-        title="The credentials are not valid any more",
-        detail="The key or the sign-in ended while the answer was awaited. The task goes on.",
-        request_id=request_id,
-        instance=path,
-    )
+        await _refuse(scope, send, SIGNED_OUT, request_id=answer.request_id)
 
 
 def _plain(scope: Scope, body: bytes) -> Scope:

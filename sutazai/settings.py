@@ -235,6 +235,9 @@ CORS_PREFLIGHT_MAX_AGE = 600  # seconds; browsers forget a removed origin soon
 # Request size -----------------------------------------------------------------------------------------------------
 DATA_UPLOAD_MAX_MEMORY_SIZE = positive_int("SUTAZAI_MAX_BODY_BYTES", 2 * 2**20)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+DATA_UPLOAD_MAX_NUMBER_FILES = 0  # no form of ours takes a file
+# How long a body may take to arrive; whoever sends slower than this holds connections open on purpose.
+BODY_SECONDS = positive_float("SUTAZAI_BODY_SECONDS", 60)
 
 # API --------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -15,6 +15,7 @@ BACKLOG = 4096
 # Open streams would hold a stopping web process for ever.
 WEB_STOP_SECONDS = 5
 STATIC_MAX_AGE_SECONDS = 600
+HEADERS_TIMEOUT_SECONDS = 10  # for a request's headers to arrive; the dispatcher limits the time of its body
 # Of a worker, besides those that run tasks (see `agents.engine.room`).
 SPARE_THREADS = 4
 HEALTH_TIMEOUT_SECONDS = 0.5
@@ -58,6 +59,7 @@ def _web() -> list[str]:
         *("--host", settings.HOST, "--port", str(settings.PORT)),
         *("--workers", "1", "--workers-kill-timeout", str(WEB_STOP_SECONDS)),
         *("--backlog", str(BACKLOG), "--backpressure", str(MAX_OPEN_REQUESTS)),
+        *("--http1-header-read-timeout", str(HEADERS_TIMEOUT_SECONDS * 1000)),
         *("--static-path-route", settings.STATIC_URL.rstrip("/"), "--static-path-mount", str(settings.STATIC_ROOT)),
         *("--static-path-expires", str(STATIC_MAX_AGE_SECONDS)),
         *("--log-level", "warning"),
