@@ -1,8 +1,7 @@
 """Reads settings from the environment; stops loudly on a value that makes no sense."""
 
-import base64
-import hashlib
 import os
+import re
 import secrets
 import tempfile
 from contextlib import suppress
@@ -17,22 +16,60 @@ from django.core.exceptions import ImproperlyConfigured
 env = environ.Env()
 
 MIN_SECRET_LENGTH = 32
+MIN_DIFFERENT_CHARACTERS = 8  # 32 random characters of hex have hardly ever fewer than 9, of base64 19
+# What stands in examples; by chance it stands in no random secret.
+_PLACEHOLDER = re.compile(
+    r"(?i)change.?me|insecure|password|placeholder|example|default.?secret|your.?secret|12345678"
+)
+
+
+def given(name: str, default: str = "") -> str:
+    """Read NAME, or else the file that NAME_FILE names, without the white space around its text."""
+    value: str = env.str(name, default="")
+    file_name: str = env.str(f"{name}_FILE", default="")
+    if not file_name:
+        return value or default
+    if value:
+        raise ImproperlyConfigured(f"Set {name} or {name}_FILE, not both.")
+    try:
+        return Path(file_name).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}.") from error
 
 
 def secret(name: str, *, generated_in: Path | None) -> str:
-    """Read a secret from NAME, the file NAME_FILE names, or (outside production) a file generated once.
+    """Read a secret that is `given`, or (outside production) from a file generated once.
 
     generated_in: folder for the generated file, or None where a missing secret must stop the start.
     """
-    value: str = env.str(name, default="")
-    file_name: str = env.str(f"{name}_FILE", default="")
-    if not value and file_name:
-        value = Path(file_name).read_text().strip()
+    value = given(name)
     if not value and generated_in is not None:
         value = _generated(generated_in / name.removeprefix("SUTAZAI_").lower())
+    return _strong(name, value)
+
+
+def secrets_list(name: str, *, generated_in: Path | None) -> list[str]:
+    """Read one or more secrets with commas between them, newest first, as `secret` reads one."""
+    value = given(name)
+    if not value:
+        return [secret(name, generated_in=generated_in)]
+    return [_strong(name, text.strip()) for text in value.split(",")]
+
+
+def _strong(name: str, value: str) -> str:
+    """Return a secret that nobody guesses; raises ImproperlyConfigured for any other."""
     if len(value) < MIN_SECRET_LENGTH:
-        raise ImproperlyConfigured(f"Set {name} (or {name}_FILE) to at least {MIN_SECRET_LENGTH} random characters.")
-    return value
+        flaw = "is missing" if not value else f"has only {len(value)} characters"
+    elif len(set(value)) < MIN_DIFFERENT_CHARACTERS:
+        flaw = "repeats itself"
+    elif _PLACEHOLDER.search(value):
+        flaw = "looks like a placeholder"
+    else:
+        return value
+    raise ImproperlyConfigured(
+        f"{name} {flaw}. Set it (or {name}_FILE) to at least {MIN_SECRET_LENGTH} random characters, such as: "
+        'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+    )
 
 
 def _generated(path: Path) -> str:
@@ -45,12 +82,6 @@ def _generated(path: Path) -> str:
             with suppress(FileExistsError):
                 os.link(file.name, path)
     return path.read_text().strip()
-
-
-def fernet_keys(name: str, *, generated_in: Path | None) -> list[str]:
-    """Derive encryption keys from the secrets in NAME, separated by commas; where it is found is as for `secret`."""
-    texts = secret(name, generated_in=generated_in).split(",")
-    return [base64.urlsafe_b64encode(hashlib.sha256(text.strip().encode()).digest()).decode() for text in texts]
 
 
 def one_of(name: str, choices: tuple[str, ...]) -> str:

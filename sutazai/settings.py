@@ -11,12 +11,24 @@ from csp.constants import NONCE, NONE, SELF, UNSAFE_INLINE
 
 from sutazai import schedules
 from sutazai.console import UNFOLD  # noqa: F401 - unfold reads it
-from sutazai.env import database, env, fernet_keys, networks, one_of, origins, positive_float, positive_int, secret
+from sutazai.env import (
+    database,
+    env,
+    given,
+    networks,
+    one_of,
+    origins,
+    positive_float,
+    positive_int,
+    secret,
+    secrets_list,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # Deployment -------------------------------------------------------------------------------------------------------
 # "local": plain HTTP on a trusted machine, secrets generated. "production": HTTPS only, secrets must be given.
+# Every secret, and every address that may hold one, can also come from a file: NAME_FILE names it.
 ENVIRONMENT = one_of("SUTAZAI_ENV", ("local", "production"))
 IS_PRODUCTION = ENVIRONMENT == "production"
 DEBUG = False
@@ -35,8 +47,8 @@ AUDIT_KEY = secret("SUTAZAI_AUDIT_KEY", generated_in=_secrets_dir)
 # Signs statements of where the audit log stands, which others check with its public half.
 AUDIT_SIGNING_KEY = secret("SUTAZAI_AUDIT_SIGNING_KEY", generated_in=_secrets_dir)
 
-# Encrypts what the database holds and must be read again. The newest first; the others still read.
-ENCRYPTION_KEYS = fernet_keys("SUTAZAI_ENCRYPTION_KEYS", generated_in=_secrets_dir)
+# Encrypt what must be read again (core.secrets), newest first; `manage.py rotate_secrets` after a change.
+ENCRYPTION_KEYS = secrets_list("SUTAZAI_ENCRYPTION_KEYS", generated_in=_secrets_dir)
 
 ALLOWED_HOSTS = env.list("SUTAZAI_ALLOWED_HOSTS", default=[] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("SUTAZAI_TRUSTED_ORIGINS", default=[])
@@ -44,7 +56,7 @@ CSRF_TRUSTED_ORIGINS = env.list("SUTAZAI_TRUSTED_ORIGINS", default=[])
 # Database ---------------------------------------------------------------------------------------------------------
 DATABASES = {
     "default": database(
-        env.str("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}"),
+        given("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}"),
         busy_timeout_seconds=5,  # under a third of the lease: a waiting heartbeat still comes in time
         statement_timeout_seconds=10,
         # Web, worker and its quarantine each have a pool; together they stay under PostgreSQL's default of 100.
@@ -54,7 +66,7 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Redis (optional) -------------------------------------------------------------------------------------------------
-REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_URL = given("REDIS_URL")
 if REDIS_URL:
     CACHES = {
         "default": {
@@ -67,7 +79,7 @@ if REDIS_URL:
     }
 
 # Celery -----------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://localhost")
+CELERY_BROKER_URL = given("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://localhost")
 _broker_scheme = urlsplit(CELERY_BROKER_URL).scheme
 if _broker_scheme == "filesystem":
     _broker_dir = DATA_DIR / "broker"
@@ -172,7 +184,7 @@ STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
 # Sign-in ----------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "core.User"
 # Of the operator whom the first start creates; empty: a password is made up and shown once.
-OPERATOR_PASSWORD = env.str("SUTAZAI_OPERATOR_PASSWORD", default="")
+OPERATOR_PASSWORD = given("SUTAZAI_OPERATOR_PASSWORD")
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "panel-dashboard"
 PASSWORD_HASHERS = [

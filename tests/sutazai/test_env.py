@@ -7,11 +7,12 @@ from django.core.exceptions import ImproperlyConfigured
 from sutazai import env
 
 LONG = "a secret of more than thirty-two characters"
+NAMES = ("SUTAZAI_TEST_SECRET", "SUTAZAI_TEST_SECRET_FILE", "SUTAZAI_TEST_NUMBER", "SUTAZAI_TEST_LIST")
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch):
-    for name in ("SUTAZAI_TEST_SECRET", "SUTAZAI_TEST_SECRET_FILE", "SUTAZAI_TEST_NUMBER"):
+    for name in NAMES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -24,11 +25,73 @@ def test_a_secret_comes_from_the_environment_or_from_a_file(monkeypatch, tmp_pat
     assert env.secret("SUTAZAI_TEST_SECRET", generated_in=None) == LONG
 
 
-@pytest.mark.parametrize("text", ["", "too short"])
-def test_a_missing_or_short_secret_stops_the_start(monkeypatch, text):
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("", "is missing"),
+        ("too short", "has only 9 characters"),
+        ("abab" * 20, "repeats itself"),
+        ("django-insecure-8a7s6df8as7df68as7d6f87asd6f8", "looks like a placeholder"),
+        ("Change-Me-8a7s6df8as7df68as7d6f87asd6f8xyz", "looks like a placeholder"),
+    ],
+)
+def test_a_missing_short_or_default_secret_stops_the_start(monkeypatch, text, flaw):
     monkeypatch.setenv("SUTAZAI_TEST_SECRET", text)
-    with pytest.raises(ImproperlyConfigured, match="SUTAZAI_TEST_SECRET"):
+    with pytest.raises(ImproperlyConfigured, match=f"SUTAZAI_TEST_SECRET {flaw}.*token_urlsafe"):
         env.secret("SUTAZAI_TEST_SECRET", generated_in=None)
+    with pytest.raises(ImproperlyConfigured, match=f"SUTAZAI_TEST_SECRET {flaw}"):
+        env.secrets_list("SUTAZAI_TEST_SECRET", generated_in=None)
+
+
+def test_anything_can_come_from_a_file_and_a_file_that_is_not_there_stops_the_start(monkeypatch, tmp_path):
+    assert env.given("SUTAZAI_TEST_SECRET", default="x") == "x"
+    monkeypatch.setenv("SUTAZAI_TEST_SECRET_FILE", str(tmp_path / "file"))
+    with pytest.raises(ImproperlyConfigured, match="SUTAZAI_TEST_SECRET_FILE cannot be read"):
+        env.given("SUTAZAI_TEST_SECRET")
+    (tmp_path / "file").write_text("redis://:password@cache/0\n")
+    assert env.given("SUTAZAI_TEST_SECRET", default="x") == "redis://:password@cache/0"
+    monkeypatch.setenv("SUTAZAI_TEST_SECRET", "another")
+    with pytest.raises(ImproperlyConfigured, match="not both"):
+        env.given("SUTAZAI_TEST_SECRET")
+
+
+def test_a_list_of_secrets_has_the_newest_first_and_is_generated_once(monkeypatch, tmp_path):
+    first = env.secrets_list("SUTAZAI_TEST_SECRET", generated_in=tmp_path)
+    assert env.secrets_list("SUTAZAI_TEST_SECRET", generated_in=tmp_path) == first
+    monkeypatch.setenv("SUTAZAI_TEST_SECRET", f"{LONG} 2, {LONG} 1")
+    assert env.secrets_list("SUTAZAI_TEST_SECRET", generated_in=tmp_path) == [f"{LONG} 2", f"{LONG} 1"]
+
+
+def test_networks_are_read_and_nonsense_stops_the_start(monkeypatch):
+    monkeypatch.setenv("SUTAZAI_TEST_LIST", "10.0.0.0/8, 192.168.1.7,fd00::/8")
+    assert [str(network) for network in env.networks("SUTAZAI_TEST_LIST")] == [
+        "10.0.0.0/8",
+        "192.168.1.7/32",
+        "fd00::/8",
+    ]
+    for nonsense in ("10.0.0.1/8", "gpu1", "10.0.0.0/33"):
+        monkeypatch.setenv("SUTAZAI_TEST_LIST", nonsense)
+        with pytest.raises(ImproperlyConfigured, match="SUTAZAI_TEST_LIST"):
+            env.networks("SUTAZAI_TEST_LIST")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["*", "null", "https://*.example", "app.example", "https://app.example/", "https://App.example", "https://a@b.c"],
+)
+def test_an_origin_is_scheme_host_and_port(monkeypatch, text):
+    monkeypatch.setenv("SUTAZAI_TEST_LIST", "https://app.example, http://localhost:5173")
+    assert env.origins("SUTAZAI_TEST_LIST") == ["https://app.example", "http://localhost:5173"]
+    monkeypatch.setenv("SUTAZAI_TEST_LIST", text)
+    with pytest.raises(ImproperlyConfigured, match="no origin"):
+        env.origins("SUTAZAI_TEST_LIST")
+
+
+def test_tls_to_the_database_is_asked_for_in_its_address():
+    url = "postgres://user:pw@db.example/name?sslmode=verify-full&sslrootcert=/etc/ca.pem"
+    config = env.database(url, busy_timeout_seconds=1, statement_timeout_seconds=1, pool_max=1)
+    assert (config["OPTIONS"]["sslmode"], config["OPTIONS"]["sslrootcert"]) == ("verify-full", "/etc/ca.pem")
+    assert config["OPTIONS"]["connect_timeout"] == 5  # and ours stand beside it
 
 
 def test_two_first_starts_agree_on_one_secret_that_only_its_owner_reads(tmp_path):
