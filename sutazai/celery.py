@@ -1,8 +1,12 @@
 """The Celery application. Messages carry ids and are sent by name; the rows are the truth."""
 
+import logging.config
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
+from django.conf import settings
 
 from core.ops import file_broker
 
@@ -12,3 +16,9 @@ file_broker.register()
 app = Celery("sutazai")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def log_as_everybody_does(**_: Any) -> None:
+    """Keep Celery from formatting lines by itself: worker and beat log as the settings say."""
+    logging.config.dictConfig(settings.LOGGING)

@@ -332,15 +332,19 @@ MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 PROMETHEUS_EXPORT_MIGRATIONS = False
 
 # Logs -------------------------------------------------------------------------------------------------------------
+# core.logs makes the lines: without secrets, and each event on one line. "json" is for machines that collect logs.
+LOG_FORMAT = one_of("SUTAZAI_LOG_FORMAT", ("json", "text") if IS_PRODUCTION else ("text", "json"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s", "datefmt": "%H:%M:%S"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"text": {"()": "core.logs.TextFormatter"}, "json": {"()": "core.logs.JsonFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": env.str("SUTAZAI_LOG_LEVEL", default="INFO")},
     "loggers": {
-        "celery.worker.strategy": {"level": "WARNING"},  # two lines for every message otherwise
-        "celery.app.trace": {"level": "WARNING"},
+        "django": {"handlers": [], "level": "INFO"},  # not to Django's own handlers as well
+        # Celery tells of every message and of every start; what fails in a task is in the task's row.
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},
     },
 }

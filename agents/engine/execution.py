@@ -28,6 +28,7 @@ from agents.kinds import KINDS
 from agents.kinds.base import CannotAnswer, Outcome, Work
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, Interrupted, OllamaError
+from core import logs
 from core.ops import clock
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,9 @@ def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
     """Run a task in this process; returns the ticket of another one, if this thread takes one and was given one."""
     current = runs.begin(ticket, takes_next=takes_next)
     try:
-        attempt = _prepare(current)
-        return attempt.make() if attempt else None
+        with logs.belonging_to(logs.task_id, str(ticket.task_id)):
+            attempt = _prepare(current)
+            return attempt.make() if attempt else None
     except LeaseLost:
         return None
     except (DatabaseError, InterfaceError) as error:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from core import logs
+
 # What a caller may give: short, and harmless in a log line.
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -16,7 +18,7 @@ def choose(given: str) -> str:
 
 
 class RequestIdMiddleware:
-    """Take X-Request-Id from the caller where it is harmless, else make one; answer with it."""
+    """Take X-Request-Id from the caller where it is harmless, else make one; answer with it, and log with it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -24,7 +26,8 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request_id = choose(request.headers.get("X-Request-Id", ""))
         request.META["sutazai.request_id"] = request_id
-        response = self.get_response(request)
+        with logs.belonging_to(logs.request_id, request_id):
+            response = self.get_response(request)
         response["X-Request-Id"] = request_id
         return response
 

@@ -4,6 +4,8 @@ import queue
 import threading
 from typing import BinaryIO
 
+from core import logs
+
 MAX_WAITING_LINES = 10_000
 MAX_LINE_BYTES = 64 * 1024
 CLOSE_TIMEOUT_SECONDS = 2
@@ -14,29 +16,35 @@ RESET = b"\x1b[0m"
 class JointLog:
     """Writes in a thread of its own, so that a reader that stops reading never stops what is logged.
 
-    Lines that nobody takes are dropped and counted.
+    Lines that nobody takes are dropped and counted. as_json: every line becomes an object that names its program.
     """
 
-    def __init__(self, output: BinaryIO, names: list[str], *, colour: bool) -> None:
+    def __init__(self, output: BinaryIO, names: list[str], *, colour: bool, as_json: bool = False) -> None:
         self._output = output
+        self._as_json = as_json
         self._prefixes = {
             name: _prefix(name, position, max(map(len, names)), colour) for position, name in enumerate(names)
         }
-        self._lines: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING_LINES)
+        self._lines: queue.Queue[tuple[str, bytes | str] | None] = queue.Queue(MAX_WAITING_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_lines, name="joint-log", daemon=True)
         self._thread.start()
 
     def write(self, name: str, line: bytes | str) -> None:
         """Add one line, without its newline."""
-        text = line.encode("utf-8", "replace") if isinstance(line, str) else line
         try:
             if self._dropped:
-                self._lines.put_nowait(self._prefixes[name] + b"(%d lines dropped)\n" % self._dropped)
+                self._lines.put_nowait((name, f"({self._dropped} lines dropped)"))
                 self._dropped = 0
-            self._lines.put_nowait(self._prefixes[name] + text + b"\n")
+            self._lines.put_nowait((name, line))
         except queue.Full:
             self._dropped += 1
+
+    def _formed(self, name: str, line: bytes | str) -> bytes:
+        text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+        if self._as_json:
+            return logs.json_line(name, text).encode() + b"\n"
+        return self._prefixes[name] + logs.mask(text).encode("utf-8", "replace") + b"\n"
 
     def close(self) -> None:
         """Write what waits, as far as somebody still reads."""
@@ -49,7 +57,7 @@ class JointLog:
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
             try:
-                self._output.write(line)
+                self._output.write(self._formed(*line))
                 if self._lines.empty():
                     self._output.flush()
             except OSError:  # the reader is gone; a server does not die of that

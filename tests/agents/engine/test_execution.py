@@ -1,3 +1,6 @@
+import io
+import json
+import logging
 from datetime import timedelta
 
 import pytest
@@ -8,6 +11,7 @@ from agents import kinds
 from agents.engine import execution
 from agents.kinds.chat import Chat
 from agents.models import AgentTask, Node
+from core.logs import JsonFormatter
 from tests.agents.engine.factories import MODEL, make_agent, make_node, submit_task
 from tests.agents.engine.invariants import Snapshot, check
 from tests.ollama_server.embedded import OllamaTestServer
@@ -52,6 +56,19 @@ def test_a_kind_that_breaks_fails_its_task_without_telling_why_to_the_world(monk
     assert (task.status, task.error_code) == ("failed", "internal-error")
     assert "secret" not in task.error_detail
     check(Snapshot.read())
+
+
+def test_the_log_of_a_failure_is_one_line_that_names_the_task_and_no_secret(monkeypatch, started_writer):
+    output = io.StringIO()
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(JsonFormatter())
+    monkeypatch.setattr(execution.logger, "handlers", [handler])
+    task = fail_with(monkeypatch, ZeroDivisionError("password=canary"))
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert {line["task_id"] for line in lines} == {str(task.pk)}
+    (failure,) = (line for line in lines if "exception" in line)
+    assert "ZeroDivisionError: password=***" in failure["exception"]
+    assert "canary" not in output.getvalue()
 
 
 def test_an_answer_cut_short_is_tried_again_and_never_succeeds(server, started_writer):
