@@ -16,8 +16,9 @@ class CoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from core import checks  # noqa: F401 - they register themselves
         from core.access import roles
-        from core.audit import signals  # noqa: F401 - they register themselves, as do those below
+        from core.audit import signals  # noqa: F401
         from core.ops import jobs, schedules  # noqa: F401
 
         post_migrate.connect(ensure_default_team, sender=self)

@@ -1,6 +1,7 @@
 """`manage.py up`: everything that one machine needs, in one group."""
 
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -11,19 +12,23 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from django.conf import settings
+from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import OperationalError, connections
 
+from core.checks import TAG
 from core.ops import first_run, metrics_files, programs
 from core.ops.joint_log import JointLog
 from core.ops.processes import die_with_parent
 from core.ops.supervisor import NAME, Supervisor
 
+logger = logging.getLogger(__name__)
+
 
 class Command(BaseCommand):
     help = "Migrate, make sure of a first operator, and keep web, worker and beat running until Ctrl-C."
-    requires_system_checks = ()  # migrate runs them
+    requires_system_checks = ()  # ours come first of all, see heed_checks
     requires_migrations_checks = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,6 +37,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["stop_with_parent"]:
             die_with_parent(os.getppid(), by=signal.SIGTERM)
+        heed_checks()
         ensure_port_is_free(settings.HOST, settings.PORT)
         with own_data_folder(settings.DATA_DIR / "run"):
             try:
@@ -41,6 +47,15 @@ class Command(BaseCommand):
             except OperationalError as error:
                 sys.exit(f"The database cannot be used: {error}")
             supervise(news)
+
+
+def heed_checks() -> None:
+    """Tell of doubtful settings, and raise SystemExit for those that are wrong."""
+    found = checks.run_checks(tags=[TAG])
+    if wrong := [str(message) for message in found if message.is_serious()]:
+        sys.exit("\n".join(wrong))
+    for message in found:
+        logger.warning("%s", message)
 
 
 def ensure_port_is_free(host: str, port: int) -> None:
@@ -82,7 +97,12 @@ def supervise(news: list[str]) -> None:
     metrics_files.start_anew(metrics_folder)
     environment = {metrics_files.VARIABLE: str(metrics_folder), "PYTHONUNBUFFERED": "1"}
     group = programs.programs(environment)
-    log = JointLog(sys.stdout.buffer, [NAME, *(program.name for program in group)], colour=sys.stdout.isatty())
+    log = JointLog(
+        sys.stdout.buffer,
+        [NAME, *(program.name for program in group)],
+        colour=sys.stdout.isatty(),
+        as_json=settings.LOG_FORMAT == "json",
+    )
     supervisor = Supervisor(
         group,
         log,
