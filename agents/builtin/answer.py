@@ -30,7 +30,7 @@ _GREETINGS = word_set(
     "bonjour hola buenos días ciao olá hej cześć привет здравствуйте привіт 你好 こん んに にち ちは test ping"
 )
 _GREETING_MAX_WORDS = 4
-_SUMMARISE = re.compile(r"\s*(?:please )?(?:summari[sz]e|tl;?dr)\b[^:\n]{0,80}[:\n]", re.IGNORECASE)
+_SUMMARISE = re.compile(r"\A\s*(?:please )?(?:summari[sz]e|tl;?dr)\b[^:\n]{0,80}[:\n]", re.IGNORECASE)
 # The end of a line within a paragraph or a list's item: what follows begins no item, no code and no new paragraph.
 _WRAPPED = re.compile(r"(?<=\S)\n(?: {2,3})?(?![-\s]|\d+\. |    )")
 _PIECE = re.compile(rf"(?:\S+\s*){{1,{PIECE_WORDS}}}")
