@@ -27,6 +27,8 @@ POLL_SECONDS = 0.05
 OPERATOR = "operator"
 # Nothing listens there: a real Ollama server on this machine stays out of the measurement.
 NO_OLLAMA = "http://127.0.0.1:9"
+# All load comes from one key; it is counted like any other, and never held back.
+REQUESTS_PER_MINUTE = "10000000"
 # What the environment of the caller must not decide.
 FOREIGN_VARIABLES = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OLLAMA_HOST", "SUTAZAI_ENV")
 
@@ -69,6 +71,7 @@ class Group:
             "SUTAZAI_PORT": str(self.port),
             "SUTAZAI_OPERATOR_PASSWORD": secrets.token_urlsafe(16),
             "OLLAMA_HOST": NO_OLLAMA,
+            "SUTAZAI_REQUESTS_PER_MINUTE": REQUESTS_PER_MINUTE,
             "PYTHONUNBUFFERED": "1",
             **backends.environment,
             **settings,

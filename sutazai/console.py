@@ -89,6 +89,7 @@ UNFOLD = {
                     _item("Teams", "groups", "admin:core_team_changelist", "core.view_team"),
                     _item("API keys", "key", "admin:core_apikey_changelist", "core.view_apikey"),
                     _item("Audit log", "history_edu", "admin:core_auditentry_changelist", "core.view_auditentry"),
+                    _item("Limits", "speed", "admin:core_allowance_changelist", "core.view_allowance"),
                 ],
             },
             {

@@ -99,6 +99,11 @@ def positive_int(name: str, default: int) -> int:
     return value
 
 
+def optional_positive_int(name: str) -> int | None:
+    """Read NAME; None where it is not set."""
+    return positive_int(name, 1) if env.str(name, default="") else None
+
+
 def positive_float(name: str, default: float) -> float:
     value: float = env.float(name, default=default)
     if not 0 < value < float("inf"):

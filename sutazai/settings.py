@@ -17,6 +17,7 @@ from sutazai.env import (
     given,
     networks,
     one_of,
+    optional_positive_int,
     origins,
     positive_float,
     positive_int,
@@ -144,6 +145,8 @@ MIDDLEWARE = [
     "core.api.forwarded.ForwardedMiddleware",
     "core.api.request_id.RequestIdMiddleware",
     "core.api.audit.AuditMiddleware",
+    "core.api.limits.RateLimitMiddleware",
+    "core.api.problems.RefusalMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "core.api.headers.FixedHeadersMiddleware",
     "core.api.headers.ContentPolicyMiddleware",
@@ -205,6 +208,19 @@ SESSION_COOKIE_AGE = 7 * 24 * 3600  # seconds
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_NAME = "sutazai_csrf"
 
+# Limits -----------------------------------------------------------------------------------------------------------
+# Defaults; operators set others for single keys, people and teams in the console. Nobody is without a request limit.
+REQUESTS_PER_MINUTE = positive_int("SUTAZAI_REQUESTS_PER_MINUTE", 6000)  # for each key, and each person's sign-in
+ANONYMOUS_REQUESTS_PER_MINUTE = positive_int("SUTAZAI_ANONYMOUS_REQUESTS_PER_MINUTE", 300)  # for each address
+TOKENS_PER_DAY = optional_positive_int("SUTAZAI_TOKENS_PER_DAY")  # for each person; not set: no limit
+CONCURRENT_TASKS = optional_positive_int("SUTAZAI_CONCURRENT_TASKS")  # for each person; not set: no limit
+# Tries at a password that failed, within the window.
+SIGN_IN_TRIES_PER_ACCOUNT = positive_int("SUTAZAI_SIGN_IN_TRIES_PER_ACCOUNT", 10)
+SIGN_IN_TRIES_PER_ADDRESS = positive_int("SUTAZAI_SIGN_IN_TRIES_PER_ADDRESS", 50)
+SIGN_IN_WINDOW_SECONDS = positive_int("SUTAZAI_SIGN_IN_WINDOW_SECONDS", 300)
+# Where the database is SQLite, what was counted stands in a file of its own.
+LIMITS_FILE = DATA_DIR / "limits.sqlite3"
+
 # Transport --------------------------------------------------------------------------------------------------------
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = IS_PRODUCTION
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_PRODUCTION else 0
@@ -258,6 +274,7 @@ REST_FRAMEWORK = {
         "core.access.authentication.BrowserAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["core.access.permissions.MayDoIt"],
+    "DEFAULT_THROTTLE_CLASSES": ["core.api.limits.RequestThrottle"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",

@@ -13,6 +13,8 @@ from pytest_django import DjangoDbBlocker
 
 from agents.engine import remembered
 from core.access import api_keys, signing_keys, tokens
+from core.access.limits import allowances
+from core.access.limits.windows import DatabaseWindows
 from core.audit import denials
 from tests import audit_triggers
 from tests.services import SERVICE_VARIABLES
@@ -55,6 +57,9 @@ def nothing_remembered() -> None:
     """Begin with the rows of the test alone, whatever the process has learnt from those of the last one."""
     api_keys.forget()
     denials.forget()
+    allowances.forget()
+    if connection.vendor == "sqlite":  # elsewhere the counts go back with the test's transaction
+        DatabaseWindows().reset()
     tokens.forget()
     signing_keys.forget()
     remembered.forget()

@@ -103,6 +103,7 @@ def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
     return submit(
         agent=agent,
         owner=principal.user,
+        api_key=principal.api_key,
         input={"message": wanted["message"]},
         session=session,
         starts_session=session is None,

@@ -236,10 +236,15 @@ class TaskViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
         """Submit a finished task's input again, as a new task of the same owner."""
         self.get_serializer(data=request.data).is_valid(raise_exception=True)
         task = self.get_object()
-        allowed_models = principal_of(request).model_names
-        return answers.accepted(
-            resubmit(task, owner=task.owner, idempotency_key=key_of(request), allowed_models=allowed_models)
+        principal = principal_of(request)
+        accepted = resubmit(
+            task,
+            owner=task.owner,
+            api_key=principal.api_key,
+            idempotency_key=key_of(request),
+            allowed_models=principal.model_names,
         )
+        return answers.accepted(accepted)
 
     @extend_schema(responses=ReceiptSerializer)
     @action(detail=True)
@@ -284,6 +289,7 @@ def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
     return submit(
         agent=agent,
         owner=principal.user,
+        api_key=principal.api_key,
         input=wanted["input"],
         session=lookups.session(principal, session) if isinstance(session, uuid.UUID) else None,
         starts_session=session == NEW_SESSION,

@@ -2,7 +2,8 @@
 
 An operation runs again when its transaction failed, even where the database had committed it and only the answer was
 lost. So it never changes what it was handed, and a change that was written already is no error.
-Each locks in one order, so that two processes do not wait for each other: tasks, the places of models, conversations.
+Each locks in one order, so that two processes do not wait for each other: tasks, budgets, the places of models,
+conversations.
 """
 
 import copy
@@ -17,13 +18,14 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from agents.engine import statements, transitions
+from agents.engine import charges, statements, transitions
 from agents.engine.errors import QueueFull
 from agents.engine.events import encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.writer import Operation
 from agents.models import AgentTask, ChatMessage, ChatSession, TaskEvent
 from core import idempotency
+from core.access.limits.budgets import Book, Charge
 from core.exceptions import Refused
 from core.models import uuid7
 
@@ -48,6 +50,7 @@ class Submission:
     new_session: ChatSession | None
     message: ChatMessage | None
     idempotency_key: idempotency.IdempotencyKey | None
+    charge: Charge | None = None
     tries: list[datetime] = field(default_factory=list)
 
 
@@ -62,6 +65,8 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
 
     A task that finds nobody waiting and a slot free is granted at birth, which saves writing it twice.
     """
+    charged = [submission.charge for submission in submissions if submission.charge]
+    book = Book(charged, now, charges.count_unfinished)
     slots = Slots({submission.task.model for submission in submissions})
     waiting = dict(slots.waiting)
     answers: list[Submitted | Exception] = []
@@ -75,7 +80,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             continue
         task = copy.copy(submission.task)
         try:
-            answer = _admit(submission, waiting, now)
+            answer = _admit(submission, task, waiting, book, now)
         except Refused as refusal:
             answers.append(refusal)
             continue
@@ -91,6 +96,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
         else:
             news.append(transitions.start_unsaved(task, place, now))
     _insert(accepted, tasks, news, now)
+    book.write()
     fill(slots, now)
     return answers
 
@@ -103,16 +109,22 @@ def _written_before(submissions: Sequence[Submission], now: datetime) -> set[uui
     return set(AgentTask.objects.filter(pk__in=again).values_list("pk", flat=True)) if again else set()
 
 
-def _admit(submission: Submission, waiting: dict[str, int], now: datetime) -> Submitted:
-    task = submission.task
+def _admit(submission: Submission, task: AgentTask, waiting: dict[str, int], book: Book, now: datetime) -> Submitted:
+    """Let a task in, unless an earlier request made it. Raises QueueFull, TooManyTasks, TokenBudgetExhausted."""
     if submission.idempotency_key is None:
-        _check_queue(task.model, waiting)
+        _reserve(submission, task, waiting, book)
         return Submitted(task_id=task.pk, is_replay=False)
     with transaction.atomic():  # a refusal leaves no idempotency record behind
         task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
         if task_id == task.pk:
-            _check_queue(task.model, waiting)
+            _reserve(submission, task, waiting, book)
     return Submitted(task_id=task_id, is_replay=task_id != task.pk)
+
+
+def _reserve(submission: Submission, task: AgentTask, waiting: dict[str, int], book: Book) -> None:
+    _check_queue(task.model, waiting)
+    if submission.charge is not None:
+        task.reserved_tokens = book.reserve(submission.charge)
 
 
 def _check_queue(model: str, waiting: dict[str, int]) -> None:
@@ -247,6 +259,7 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     ]
     ended = [change for change, is_owner in zip(changes, owned, strict=True) if is_owner]
     transitions.record([news for change in ended for news in _end(tasks[change.task_id], change, now)])
+    charges.settle([tasks[change.task_id] for change in ended])
     tickets = _grant_after(ended, tasks, now)
     _write_answers(ended, tasks, now)
     return [
@@ -354,7 +367,7 @@ def _held(runs: Sequence[Renew], *, lock: bool) -> set[tuple[uuid.UUID, int]]:
 def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
     """End unfinished tasks at once; False for those that had ended already. Their runners notice within a second."""
     tasks = statements.lock_tasks(set(task_ids))
-    answers, news = [], []
+    answers, news, ended = [], [], []
     for task_id in task_ids:
         task = tasks.get(task_id)
         if task is None or task.is_finished:
@@ -363,7 +376,9 @@ def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
         code, detail = CANCELLED
         news += transitions.end(task, now, Status.CANCELLED, error_code=code, error_detail=detail)
         answers.append(True)
+        ended.append(task)
     transitions.record(news)
+    charges.settle(ended)
     grant({task.model for task in tasks.values()}, now)
     return answers
 
@@ -403,7 +418,7 @@ def _interrupt(task: AgentTask, now: datetime) -> list[TaskEvent]:
 def expire(limits: Sequence[int], now: datetime) -> list[int]:
     """End tasks whose deadline has passed, at most so many at a time; count them."""
     counts: list[int] = []
-    models: set[str] = set()
+    ended: list[AgentTask] = []
     for limit in limits:
         due = AgentTask.objects.unfinished().filter(deadline_at__lte=now)
         tasks = statements.lock_tasks(set(due.values_list("pk", flat=True)[:limit]))
@@ -411,9 +426,10 @@ def expire(limits: Sequence[int], now: datetime) -> list[int]:
         code, detail = DEADLINE_PASSED
         ends = [transitions.end(task, now, Status.EXPIRED, error_code=code, error_detail=detail) for task in late]
         transitions.record([news for end in ends for news in end])
-        models |= {task.model for task in late}
+        ended += late
         counts.append(len(late))
-    grant(models, now)
+    charges.settle(ended)
+    grant({task.model for task in ended}, now)
     return counts
 
 

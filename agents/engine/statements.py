@@ -52,6 +52,15 @@ class Load(NamedTuple):
     waiting: dict[str, int]
 
 
+class UnfinishedTasks(NamedTuple):
+    """How many tasks wait or run that one key, one person and one team are counted for."""
+
+    key_id: uuid.UUID | None
+    user_id: uuid.UUID
+    team_id: uuid.UUID
+    tasks: int
+
+
 def known_models() -> list[KnownModel]:
     """Read which models there are, the best first: loaded ones, then those of living nodes."""
     rows = _rows(
@@ -101,6 +110,21 @@ def load(models: Collection[str], place_ids: Collection[int]) -> Load:
         else:
             found.waiting[model] = count
     return found
+
+
+def unfinished_tasks() -> list[UnfinishedTasks]:
+    """Count the tasks that wait or run, by whom they count for.
+
+    All of them: asked for one person's, SQLite would walk through everything that the person ever submitted.
+    """
+    rows = _rows(
+        "SELECT api_key_id, owner_id, team_id, COUNT(*) FROM agents_agenttask "
+        "WHERE status IN ('queued', 'running', 'waiting_approval') GROUP BY api_key_id, owner_id, team_id"
+    )
+    return [
+        UnfinishedTasks(_uuid(key_id) if key_id else None, _uuid(owner_id), _uuid(team_id), count)
+        for key_id, owner_id, team_id, count in rows
+    ]
 
 
 def lock_tasks(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:

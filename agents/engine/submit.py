@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError
 
-from agents.engine import operations, routing
+from agents.engine import charges, operations, routing
 from agents.engine.errors import AgentNotReady, ModelNotPermitted, NotFinished, SessionClosed
 from agents.engine.process import writer
 from agents.kinds import KINDS
@@ -18,7 +18,7 @@ from agents.models.node import canonical_model_name
 from core import idempotency
 from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
-from core.models import User, uuid7
+from core.models import ApiKey, User, uuid7
 from core.ops import clock
 
 TITLE_CHARACTERS = 80
@@ -38,6 +38,7 @@ def submit(
     *,
     agent: Agent,
     owner: User,
+    api_key: ApiKey | None = None,
     input: Mapping[str, Any],  # noqa: A002 - what the API calls it
     session: ChatSession | None = None,
     starts_session: bool = False,
@@ -48,16 +49,18 @@ def submit(
 ) -> Accepted:
     """Accept a task for an agent; when this returns, the task is committed and will end.
 
+    api_key: the key that asks, where one does; its limits count beside those of the owner and the team.
     input: what the agent's kind asks for, such as {"message": …}.
     session: the conversation to go on with; starts_session begins a new one, for kinds that have them.
     version: a version to try instead of the live one. allowed_models: what the task may run on; none: any model.
-    Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, ModelNotPermitted, QueueFull,
-    IdempotencyConflict.
+    Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, ModelNotPermitted, QueueFull, TooManyTasks,
+    TokenBudgetExhausted, IdempotencyConflict.
     """
     try:
         submission = _prepare(
             agent=agent,
             owner=owner,
+            api_key=api_key,
             input=input,
             session=session,
             starts_session=starts_session,
@@ -83,6 +86,7 @@ def _prepare(
     *,
     agent: Agent,
     owner: User,
+    api_key: ApiKey | None,
     input: Mapping[str, Any],  # noqa: A002 - as above
     session: ChatSession | None,
     starts_session: bool,
@@ -114,6 +118,7 @@ def _prepare(
         session=conversation,
         owner=owner,
         team_id=owner.team_id,  # type: ignore[misc]  # keys with a default look optional to the stubs
+        api_key=api_key,
         retry_of=retry_of,
         input=cleaned,
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
@@ -123,6 +128,7 @@ def _prepare(
         new_session=new_session,
         message=_message(task, conversation) if conversation else None,
         idempotency_key=idempotency_key,
+        charge=charges.charge_for(task),
     )
 
 
@@ -130,6 +136,7 @@ def resubmit(
     task: AgentTask,
     *,
     owner: User,
+    api_key: ApiKey | None = None,
     idempotency_key: IdempotencyKey | None = None,
     allowed_models: Collection[str] = (),
 ) -> Accepted:
@@ -139,6 +146,7 @@ def resubmit(
     return submit(
         agent=task.agent,
         owner=owner,
+        api_key=api_key,
         input=task.input,
         session=task.session if task.session and task.session.closed_at is None else None,
         idempotency_key=idempotency_key,

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from agents.engine import hints, statements
+from agents.engine import charges, hints, statements
 from agents.engine.events import event
 from agents.engine.receipt import receipt
 from agents.engine.statements import Place
@@ -116,6 +116,8 @@ def end(
     such as the result.
     """
     news: list[tuple[TaskEvent.Type, dict[str, Any]]] = []
+    if task.reserved_tokens is not None:  # the caller settles it
+        task.charged_tokens = fields["charged_tokens"] = charges.used_tokens(task, fields, tail=tail)
     if tail:
         news.append((TaskEvent.Type.DELTA, {"text": tail}))
         task.first_output_at = task.first_output_at or now

@@ -76,6 +76,11 @@ class Kind(ABC):
     def clean(self, data: Mapping[str, Any], version: AgentVersion) -> JsonObject:
         """Check a task's input and return what to store. Raises core.exceptions.InvalidInput."""
 
+    def estimate_prompt(self, task: AgentTask, *, at_most: int) -> int:
+        """Estimate how many tokens the prompt of a task takes that was not run yet; beyond `at_most` it may stop."""
+        texts = [task.version.system_prompt, *(text for text in task.input.values() if isinstance(text, str))]
+        return sum(estimate_tokens(text) for text in texts if text)
+
     @abstractmethod
     def run(self, work: Work) -> Generator[str, None, Outcome]:
         """Do the work: yield the answer's text piece by piece, return what else there is to say.

@@ -60,6 +60,15 @@ class Chat(Kind):
     def clean(self, data: Mapping[str, Any], version: AgentVersion) -> JsonObject:
         return {"message": clean_text(data, "message", version)}
 
+    def estimate_prompt(self, task: AgentTask, *, at_most: int) -> int:
+        tokens = super().estimate_prompt(task, at_most=at_most)
+        is_beginning = task.session is None or task.session._state.adding
+        for exchange in () if is_beginning else history(task):
+            if tokens >= at_most:
+                break
+            tokens += exchange.tokens
+        return tokens
+
     def run(self, work: Work) -> Generator[str, None, Outcome]:
         message = work.task.input["message"]
         context = fit_context(work.version, history(work.task), message, budget_tokens=prompt_budget(work))

@@ -18,7 +18,7 @@ from agents.kinds.base import (
     model_options,
     prompt_budget,
 )
-from agents.models import AgentVersion
+from agents.models import AgentTask, AgentVersion
 from agents.ollama.errors import OllamaUnavailable
 from agents.ollama.protocol import clean
 from agents.ollama.types import JsonObject, Message
@@ -86,6 +86,9 @@ class TextAnalysis(Kind):
 
     def clean(self, data: Mapping[str, Any], version: AgentVersion) -> JsonObject:
         return {"text": clean_text(data, "text", version)}
+
+    def estimate_prompt(self, task: AgentTask, *, at_most: int) -> int:
+        return super().estimate_prompt(task, at_most=at_most) + estimate_tokens(INSTRUCTION)
 
     def run(self, work: Work) -> Generator[str, None, Outcome]:
         text = work.task.input["text"]

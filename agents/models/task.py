@@ -6,7 +6,7 @@ from django.db import models
 from agents.models.agent import Agent, AgentVersion
 from agents.models.chat import ChatSession
 from agents.models.node import Node, NodeModel
-from core.models import Team, UUIDModel
+from core.models import ApiKey, Team, UUIDModel
 
 
 class AgentTaskQuerySet(models.QuerySet["AgentTask"]):
@@ -54,6 +54,15 @@ class AgentTask(UUIDModel):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="agent_tasks", db_index=False
     )
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="agent_tasks", db_index=False)
+    api_key = models.ForeignKey(
+        ApiKey,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        help_text="The key that submitted it; empty for a person's sign-in.",
+    )
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
     input = models.JSONField()
     deadline_at = models.DateTimeField()
@@ -96,6 +105,10 @@ class AgentTask(UUIDModel):
     prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
     receipt = models.JSONField(null=True, blank=True)
+
+    # What it costs those it counts for. Both are empty where none of them had a token budget.
+    reserved_tokens = models.PositiveIntegerField(null=True, blank=True, help_text="By estimate, until its end.")
+    charged_tokens = models.PositiveIntegerField(null=True, blank=True, help_text="In their place, since its end.")
 
     objects = AgentTaskQuerySet.as_manager()
 

@@ -17,6 +17,7 @@ from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
 from core import audit
+from core.access.limits import allowances
 from core.exceptions import Refused
 from core.models import ApiKey, User, Verb
 
@@ -84,6 +85,7 @@ def rotate(key: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
         before = audit.snapshot(old)
         scope = Scope(old.verbs, old.agent_names, old.model_names, old.expires_at)
         new, text = issue(old.user, old.name, scope)
+        allowances.hand_on(old, new)
         ends_at = now + overlap
         old.expires_at = min(ends_at, old.expires_at) if old.expires_at else ends_at
         old.save(update_fields=["expires_at"])

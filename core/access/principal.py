@@ -28,6 +28,10 @@ class Principal:
         return KEY if isinstance(self.credential, ApiKey) else TOKEN
 
     @property
+    def api_key(self) -> ApiKey | None:
+        return self.credential if isinstance(self.credential, ApiKey) else None
+
+    @property
     def verbs(self) -> frozenset[Verb]:
         scope = self.credential.scope if isinstance(self.credential, ApiKey) else None
         return self.user.verbs if scope is None else self.user.verbs & scope

@@ -15,11 +15,12 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 
 from core.access import api_keys
 from core.admin.base import ButtonsMixin, button, report
+from core.admin.limits import LimitsLinkMixin
 from core.formats import badge, moment
 from core.forms import NamesField
 from core.models import ApiKey, User, Verb
 
-WRITTEN_ONCE = ("state", "user", "limited_to", "key_id", "created", "last_used", "expires_at", "revoked_at")
+WRITTEN_ONCE = ("state", "user", "limited_to", "key_id", "created", "last_used", "expires_at", "revoked_at", "limits")
 OVERLAP = timedelta(hours=24)
 
 
@@ -53,7 +54,9 @@ class KeyForm(forms.ModelForm):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ButtonsMixin):
+class ApiKeyAdmin(LimitsLinkMixin, ButtonsMixin):
+    limits_of = "key"
+
     list_display = ("label", "state", "user", "limited_to", "last_used", "expires", "created")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("name", "key_id", "user__username")

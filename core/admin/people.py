@@ -15,13 +15,16 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from core.access import roles
 from core.admin.audited import AuditedAdmin
+from core.admin.limits import LimitsLinkMixin
 from core.models import Role, Team, User
 
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, AuditedAdmin):
+class UserAdmin(LimitsLinkMixin, DjangoUserAdmin, AuditedAdmin):
+    limits_of = "user"
+
     list_display = ("username", "email", "team", "role", "is_active", "last_login")
     list_filter = ("role", "is_active", "team")
     search_fields = ("username", "email", "first_name", "last_name")
@@ -43,10 +46,11 @@ class UserAdmin(DjangoUserAdmin, AuditedAdmin):
                 "and see everybody's work. Administrators also decide who may do what. Groups add to that.",
             },
         ),
+        ("Limits", {"fields": ("limits",)}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "team", "role", "password1", "password2")}),)
-    readonly_fields = ("last_login", "date_joined")
+    readonly_fields = ("last_login", "date_joined", "limits")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """Only administrators hand out rights: whoever may edit people could otherwise give themselves all."""
@@ -95,12 +99,15 @@ class GroupAdmin(DjangoGroupAdmin, AuditedAdmin):
 
 
 @admin.register(Team)
-class TeamAdmin(AuditedAdmin):
+class TeamAdmin(LimitsLinkMixin, AuditedAdmin):
+    limits_of = "team"
+
     list_display = ("name", "slug", "member_count", "created_at")
     search_fields = ("name", "slug")
     empty_hint = "A team shares its agents. Add one, then move people to it."
 
-    fields = ("name", "slug")
+    fields = ("name", "slug", "limits")
+    readonly_fields = ("limits",)
     prepopulated_fields = {"slug": ("name",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Team]:

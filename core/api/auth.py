@@ -14,11 +14,12 @@ from rest_framework.views import APIView
 
 from core.access import tokens
 from core.access.authentication import BrowserAuthentication
+from core.access.limits import attempts
 from core.access.principal import KEY, SESSION, TOKEN, principal_of
 from core.api.serializers import StrictSerializer, TextField, TruthField
 from core.exceptions import InvalidInput, Refused
 from core.models import Role, User, Verb
-from core.net import clients
+from core.net.clients import address_of
 
 
 class SignInRefused(Refused):
@@ -164,9 +165,12 @@ class MeView(APIView):
 
 
 def _check(request: HttpRequest, wanted: dict[str, Any]) -> User:
+    account, address = wanted["email"], address_of(request)
+    attempts.begin(account, address)
     user = authenticate(request, username=wanted["email"], password=wanted["password"])
     if not isinstance(user, User):
         raise SignInRefused
+    attempts.succeeded(account, address)
     return user
 
 
@@ -177,4 +181,4 @@ def _pair(pair: tokens.Pair) -> Response:
 
 
 def _address(request: Request) -> str | None:
-    return clients.address_of(request) or None
+    return address_of(request._request) or None

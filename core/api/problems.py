@@ -6,7 +6,7 @@ the log), errors (field -> texts, where fields are at fault).
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -21,12 +21,14 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import RawPostDataException, UnreadablePostError
+from django.shortcuts import render
 from django.utils.log import log_response
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from core.api.audit import note_hidden
+from core.api.limits import excess_or
 from core.api.request_id import request_id as id_of
 from core.exceptions import InvalidInput, Refused
 
@@ -97,6 +99,7 @@ class ProblemResponse(Response):
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     """Answer an error raised in a view of the API. What nobody expected is logged, and its text kept from callers."""
     request: HttpRequest = context["request"]._request
+    error = excess_or(error, context["request"])
     note_hidden(error, context.get("view"), request)
     problem = problem_of(error)
     document = problem.document(instance=request.path, request_id=id_of(request))
@@ -226,6 +229,28 @@ def _answer(request: HttpRequest, problem: Problem) -> HttpResponse:
 def wants_problem(request: HttpRequest) -> bool:
     """True for the API's addresses, and for clients that do not ask for a page."""
     return request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", "")
+
+
+class RefusalMiddleware:
+    """Answers what views outside of REST framework refuse: programs with a problem document, people with a page."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, Refused):
+            return None
+        problem = problem_of(error)
+        if wants_problem(request):
+            return _answer(request, problem)
+        context = {"problem": problem, "address": request.get_full_path()}
+        response = render(request, "refused.html", context, status=problem.status)
+        for name, value in problem.all_headers().items():
+            response[name] = value
+        return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

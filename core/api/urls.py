@@ -6,6 +6,7 @@ from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
 from core.api.cors import CorsCheckView
 from core.api.keys import KeyViewSet
 from core.api.routers import SlashAgnosticRouter, either_way
+from core.api.usage import LimitsView
 
 router = SlashAgnosticRouter()
 router.include_root_view = False
@@ -18,5 +19,6 @@ urlpatterns = [
     either_way("api/auth/logout", SignOutView.as_view(), "auth-logout"),
     either_way("api/me", MeView.as_view(), "me"),
     either_way("api/v1/cors-check", CorsCheckView.as_view(), "cors-check"),
+    either_way("api/v1/limits", LimitsView.as_view(), "limits"),
     path("api/v1/", include(router.urls)),
 ]

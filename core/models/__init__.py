@@ -5,6 +5,7 @@ from core.models.audit import AppendOnlyError, AuditCheckpoint, AuditEntry
 from core.models.base import UUIDModel, uuid7
 from core.models.idempotency import IdempotencyRecord
 from core.models.lease import Lease
+from core.models.limits import Allowance, LimitWindow, TokenUse
 from core.models.maintenance_run import MaintenanceRun
 from core.models.roles import Role, Verb
 from core.models.token import SigningKey, TokenFamily
@@ -12,17 +13,20 @@ from core.models.user import DEFAULT_TEAM_ID, Team, User
 
 __all__ = [
     "DEFAULT_TEAM_ID",
+    "Allowance",
     "ApiKey",
     "AppendOnlyError",
     "AuditCheckpoint",
     "AuditEntry",
     "IdempotencyRecord",
     "Lease",
+    "LimitWindow",
     "MaintenanceRun",
     "Role",
     "SigningKey",
     "Team",
     "TokenFamily",
+    "TokenUse",
     "UUIDModel",
     "User",
     "Verb",

@@ -32,6 +32,8 @@ def production(tmp_path_factory) -> Iterator[Up]:
         SUTAZAI_SECRET_KEY_FILE=str(folder / "secret-key"),
         SUTAZAI_API_KEY_PEPPER=secrets.token_urlsafe(48),
         SUTAZAI_ENCRYPTION_KEYS=secrets.token_urlsafe(48),
+        SUTAZAI_AUDIT_KEY=secrets.token_urlsafe(48),
+        SUTAZAI_AUDIT_SIGNING_KEY=secrets.token_urlsafe(48),
         SUTAZAI_OPERATOR_PASSWORD=PASSWORD,
         SUTAZAI_CORS_ORIGINS=APP,
         SUTAZAI_BODY_SECONDS=str(BODY_SECONDS),

@@ -109,6 +109,15 @@ def test_a_number_that_makes_no_sense_stops_the_start(monkeypatch, text):
     monkeypatch.setenv("SUTAZAI_TEST_NUMBER", text)
     with pytest.raises((ImproperlyConfigured, ValueError)):
         env.positive_int("SUTAZAI_TEST_NUMBER", 1)
+    with pytest.raises((ImproperlyConfigured, ValueError)):
+        env.optional_positive_int("SUTAZAI_TEST_NUMBER")
+
+
+@pytest.mark.parametrize(("text", "number"), [(None, None), ("", None), ("7", 7)])
+def test_a_number_that_is_not_given_is_none(monkeypatch, text, number):
+    if text is not None:
+        monkeypatch.setenv("SUTAZAI_TEST_NUMBER", text)
+    assert env.optional_positive_int("SUTAZAI_TEST_NUMBER") == number
 
 
 def test_another_database_stops_the_start():

@@ -8,11 +8,14 @@ from django.contrib.sessions.models import Session
 from django.db.models import Model, QuerySet
 from django.utils import timezone
 
-from core.models import IdempotencyRecord, MaintenanceRun, TokenFamily
+from core.access.limits import windows
+from core.models import IdempotencyRecord, MaintenanceRun, TokenFamily, TokenUse
 from core.ops import maintenance
 
 Row = TypeVar("Row", bound=Model)
 
+# Deadlines are a day at most, so that nothing is settled later; the rest is for those who look back.
+TOKEN_USE_DAYS = 35
 BATCH = 500  # rows for each transaction, so that others get their turn in between
 
 
@@ -60,6 +63,17 @@ def delete_idempotency_records() -> str:
 def delete_maintenance_runs() -> str:
     old = MaintenanceRun.objects.filter(started_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
     return f"Deleted {delete_in_batches(old)} records."
+
+
+@maintenance.job(
+    "delete_spent_limits",
+    "Delete counts of requests and tokens that hold nobody back any more",
+    figures=lambda: {"windows": windows.size(), "token_days": TokenUse.objects.count()},
+)
+def delete_spent_limits() -> str:
+    oldest = _hours_ago(24 * TOKEN_USE_DAYS).date()
+    days, _ = TokenUse.objects.filter(day__lt=oldest).delete()
+    return f"Deleted {windows.sweep()} windows and {days} days of tokens."
 
 
 @maintenance.job(

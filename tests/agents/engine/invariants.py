@@ -13,6 +13,7 @@ I10  the same effect happens once                           machine: _begin (no 
 I11  lost, repeated and reordered messages change nothing   machine: deliver, with answer_to
 I12  steps are lawful, and each has its event               _check_path, _check_numbers
 I13  without faults one worker ends everything              machine: _recover
+I14  counted tokens are those of the tasks, each once       _check_charges
 """
 
 import json
@@ -21,10 +22,11 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from agents.models import AgentTask, ChatMessage, NodeModel, TaskEvent
+from core.models import TokenUse
 
 Status = AgentTask.Status
 
@@ -54,6 +56,7 @@ def check(snapshot: Snapshot) -> None:
         _check_receipt(row)
     _check_slots(snapshot)
     _check_messages(snapshot)
+    _check_charges(snapshot)
 
 
 def _check_numbers(row: dict[str, Any], events: Sequence[TaskEvent]) -> None:
@@ -135,6 +138,20 @@ def _check_messages(snapshot: Snapshot) -> None:
         if row["session_id"] and row["status"] == Status.SUCCEEDED
     }
     assert answers == expected, "the conversation differs from the tasks' results"
+
+
+def _check_charges(snapshot: Snapshot) -> None:
+    expected: Counter[tuple[str, date]] = Counter()
+    for row in snapshot.tasks.values():
+        has_ended = row["status"] in AgentTask.FINISHED_STATUSES
+        assert (row["charged_tokens"] is not None) is (has_ended and row["reserved_tokens"] is not None)
+        if row["reserved_tokens"] is not None:
+            tokens = row["charged_tokens"] if has_ended else row["reserved_tokens"]
+            for kind, column in (("key", "api_key_id"), ("user", "owner_id"), ("team", "team_id")):
+                if row[column]:
+                    expected[f"{kind}:{row[column]}", row["created_at"].date()] += tokens
+    counted = {(use.subject, use.day): use.tokens for use in TokenUse.objects.all() if use.tokens}
+    assert counted == +expected, "I14: the counters differ from the tasks"
 
 
 def check_step(before: Snapshot, after: Snapshot, now: datetime) -> None:

@@ -31,8 +31,10 @@ from agents.engine.grant import Ticket
 from agents.engine.submit import cancel, submit
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, Node, NodeModel
+from core.access.limits import allowances
+from core.access.limits.refusals import TokenBudgetExhausted, TooManyTasks
 from core.exceptions import IdempotencyConflict
-from core.models import User
+from core.models import Allowance, User
 from core.ops import clock
 from core.ops.processes import ProcessIdentity
 from tests.agents.engine.conftest import FakeClock
@@ -55,6 +57,8 @@ TABLES = [
     "agents_node",
     "core_idempotencyrecord",
     "core_lease",
+    "core_allowance",
+    "core_tokenuse",
 ]
 
 few = st.integers(0, 11)  # picks from a list by position, so that examples shrink
@@ -134,6 +138,7 @@ class EngineMachine(RuleBasedStateMachine):
         with connection.cursor() as cursor:
             for table in TABLES:
                 cursor.execute(f"DELETE FROM {table}")
+        allowances.forget()
         make_node(SHARED, RARE, slots=slots[0])
         make_node(SHARED, slots=slots[1])
         for model in (SHARED, SHARED, RARE):
@@ -179,12 +184,24 @@ class EngineMachine(RuleBasedStateMachine):
             assert known is None
             assert not NodeModel.objects.filter(name=model, is_available=True).exists()
             return
+        except (TokenBudgetExhausted, TooManyTasks):
+            assert known is None
+            assert Allowance.objects.exists()
+            assert AgentTask.objects.count() == rows_before, "a task was refused and made"
+            return
         if key:
             assert known is None or known == (body + model, accepted.task_id), "I9: one key, two meanings"
             self.keys[key] = (body + model, accepted.task_id)
         assert accepted.is_replay == (known is not None)
         self.acknowledged.add(accepted.task_id)
         assert AgentTask.objects.count() == rows_before + (known is None)
+
+    @rule(tokens=st.sampled_from([None, 2_500, 6_000]), tasks=st.sampled_from([None, 4]))
+    def change_the_budget(self, tokens: int | None, tasks: int | None) -> None:
+        """An operator gives the team a budget, another one, or takes it away, whatever is open."""
+        Allowance.objects.update_or_create(
+            team=self.user.team, defaults={"tokens_per_day": tokens, "concurrent_tasks": tasks}
+        )
 
     @rule(index=few)
     @precondition(lambda self: self.acknowledged)

@@ -11,7 +11,7 @@ from agents.engine.submit import _prepare, cancel, resubmit, submit
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, ChatMessage, ChatSession, NodeModel, TaskEvent
 from core.exceptions import IdempotencyConflict, InvalidInput
-from core.models import IdempotencyRecord
+from core.models import Allowance, IdempotencyRecord, TokenUse
 from tests.agents.engine.factories import (
     MODEL,
     make_agent,
@@ -162,9 +162,9 @@ def test_an_agent_that_is_deleted_under_a_submission_takes_no_task():
 
 def submission(agent: Agent, **key: Any) -> operations.Submission:
     """What `submit` hands to the writer."""
-    arguments = {"session": None, "starts_session": True, "version": None, "retry_of": None, "idempotency_key": None}
-    arguments["allowed_models"] = ()
-    return _prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, **arguments | key)
+    arguments: dict[str, Any] = dict.fromkeys(["api_key", "session", "version", "retry_of", "idempotency_key"])
+    arguments |= {"starts_session": True, "allowed_models": (), **key}
+    return _prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, **arguments)
 
 
 def try_and_fail(change: operations.Submission) -> None:
@@ -191,6 +191,18 @@ def test_a_slot_that_is_gone_at_the_second_try_is_not_taken():
     apply(operations.submit, [change])
     check(Snapshot.read())
     assert AgentTask.objects.get(pk=change.task.pk).status == "queued"
+
+
+def test_a_submission_that_is_tried_again_is_charged_once():
+    make_node(slots=1)
+    agent = make_agent()
+    Allowance.objects.create(user=agent.owner, tokens_per_day=2000)
+    change = submission(agent)
+    try_and_fail(change)
+    for _ in range(2):  # the answer to the first was lost
+        apply(operations.submit, [change])
+    check(Snapshot.read())
+    assert AgentTask.objects.get().reserved_tokens == TokenUse.objects.get(subject=f"user:{agent.owner_id}").tokens
 
 
 @pytest.mark.parametrize("has_key", [False, True])

@@ -6,8 +6,10 @@ import time_machine
 from django.utils import timezone
 
 from core.access import api_keys
+from core.access.limits.allowances import level_of
+from core.access.limits.subjects import Subject
 from core.access.principal import Principal
-from core.models import ApiKey, Verb
+from core.models import Allowance, ApiKey, Verb
 from tests.factories import make_operator, make_user
 
 pytestmark = pytest.mark.django_db
@@ -149,6 +151,15 @@ def test_after_a_rotation_both_keys_work_for_a_while():
         api_keys.forget()
         assert api_keys.verify(old) is None
         assert api_keys.verify(new) == successor
+
+
+def test_a_rotation_is_no_way_out_of_limits():
+    key, _ = api_keys.issue(make_user())
+    Allowance.objects.create(key=key, requests_per_minute=3, tokens_per_day=50)
+    successor, _ = api_keys.rotate(key, overlap=timedelta(hours=2))
+    of_old, of_new = (level_of(Subject("key", pk)) for pk in (key.pk, successor.pk))
+    assert (of_new.requests_per_minute, of_new.tokens_per_day, of_new.concurrent_tasks) == (3, 50, None)
+    assert of_old.requests_per_minute == 3
 
 
 def test_a_rotation_lengthens_no_life():

@@ -188,3 +188,12 @@ def test_a_metrics_key_reads_metrics_and_nothing_else():
     client = Client(headers={"Authorization": f"Bearer {text}"})
     assert client.get("/metrics").status_code == 200
     assert_problem(client.get("/api/v1/tasks/"), 403, "not-permitted")
+
+
+def test_a_password_is_guessed_so_often_and_no_more(person, settings):
+    settings.SIGN_IN_TRIES_PER_ACCOUNT = 3
+    assert [sign_in().status_code for _ in range(5)] == [200] * 5
+    assert [sign_in(password="wrong").status_code for _ in range(4)] == [401, 401, 401, 429]
+    response = sign_in()
+    assert_problem(response, 429, "too-many-attempts")
+    assert 0 < int(response["Retry-After"]) <= 300

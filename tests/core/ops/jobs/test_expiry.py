@@ -5,7 +5,8 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from core.models import IdempotencyRecord, MaintenanceRun, uuid7
+from core.access.limits import windows
+from core.models import IdempotencyRecord, MaintenanceRun, TokenUse, uuid7
 from core.ops import maintenance
 from core.ops.jobs import expiry
 
@@ -95,3 +96,14 @@ def test_records_of_runs_are_kept_for_their_days(settings):
     row = run("delete_maintenance_runs")
     assert row.summary == "Deleted 1 records."
     assert MaintenanceRun.objects.count() == 2  # the young one and this run's own
+
+
+def test_counts_that_hold_nobody_back_any_more_are_deleted():
+    today = timezone.now().date()
+    for days in (0, 34, 36):
+        TokenUse.objects.create(subject="user:x", day=today - timedelta(days=days), tokens=1)
+    windows.hit(["spent"], 0)
+    windows.hit(["open"], 60)
+    row = run("delete_spent_limits")
+    assert row.summary == "Deleted 1 windows and 1 days of tokens."
+    assert (row.before, row.after) == ({"windows": 2, "token_days": 3}, {"windows": 1, "token_days": 2})
