@@ -18,6 +18,7 @@ class CoreConfig(AppConfig):
     def ready(self) -> None:
         from core import checks  # noqa: F401 - they register themselves
         from core.access import roles
+        from core.access.sign_in import events  # noqa: F401 - they register themselves
         from core.audit import signals  # noqa: F401
         from core.ops import jobs, schedules  # noqa: F401
 

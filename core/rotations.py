@@ -1,7 +1,12 @@
 """What of the platform `manage.py rotate_secrets` encrypts again."""
 
+from allauth.mfa.models import Authenticator
+
 from core import secrets
 from core.models import SigningKey
+
+# Names in the data of allauth's authenticators.
+ENCRYPTED = ("secret", "seed")
 
 
 @secrets.rotation("signing keys")
@@ -11,4 +16,14 @@ def signing_keys() -> int:
     for row in SigningKey.objects.all():
         unchanged = SigningKey.objects.filter(pk=row.pk, private_key=row.private_key)
         changed += unchanged.update(private_key=secrets.reencrypt(row.private_key))
+    return changed
+
+
+@secrets.rotation("second factors")
+def second_factors() -> int:
+    """Secrets of authenticator apps, and what recovery codes are made from; passkeys have none here."""
+    changed = 0
+    for row in Authenticator.objects.exclude(type=Authenticator.Type.WEBAUTHN):
+        data = {name: secrets.reencrypt(value) if name in ENCRYPTED else value for name, value in row.data.items()}
+        changed += Authenticator.objects.filter(pk=row.pk, data=row.data).update(data=data)
     return changed

@@ -50,6 +50,12 @@ UNFOLD = {
             "950": "oklch(27.7% .046 192.524)",
         },
     },
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Your account", "link": reverse_lazy("account")},
+            {"title": "Change password", "link": reverse_lazy("account_change_password")},
+        ],
+    },
     "STYLES": [_file("console.css")],
     "SCRIPTS": [_file("console.js")],
     "DASHBOARD_CALLBACK": "core.admin.dashboard.add_to_index",
@@ -87,6 +93,8 @@ UNFOLD = {
                     _item("Users", "person", "admin:core_user_changelist", "core.view_user"),
                     _item("Groups", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
                     _item("Teams", "groups", "admin:core_team_changelist", "core.view_team"),
+                    _item("Invitations", "mail", "admin:core_invitation_changelist", "core.view_invitation"),
+                    _item("Signed-in devices", "devices", "admin:core_device_changelist", "core.view_device"),
                     _item("API keys", "key", "admin:core_apikey_changelist", "core.view_apikey"),
                     _item("Audit log", "history_edu", "admin:core_auditentry_changelist", "core.view_auditentry"),
                     _item("Limits", "speed", "admin:core_allowance_changelist", "core.view_allowance"),

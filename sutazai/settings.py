@@ -131,6 +131,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "corsheaders",
     "django_celery_beat",
     "django_filters",
@@ -157,6 +162,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "core.access.sign_in.middleware.SignInMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
@@ -188,8 +195,9 @@ STATICFILES_DIRS = [BASE_DIR / "templates" / "static"]
 AUTH_USER_MODEL = "core.User"
 # Of the operator whom the first start creates; empty: a password is made up and shown once.
 OPERATOR_PASSWORD = given("SUTAZAI_OPERATOR_PASSWORD")
-LOGIN_URL = "admin:login"
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "panel-dashboard"
+AUTHENTICATION_BACKENDS = ["core.access.sign_in.backend.SignInBackend"]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -207,6 +215,77 @@ SESSION_COOKIE_NAME = "sutazai_session"
 SESSION_COOKIE_AGE = 7 * 24 * 3600  # seconds
 SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_NAME = "sutazai_csrf"
+# Staff open the console, and the API from a browser, only after a second factor.
+REQUIRE_SECOND_FACTOR = env.bool("SUTAZAI_REQUIRE_SECOND_FACTOR", default=IS_PRODUCTION)
+# Dangerous things need a sign-in, or a confirmation by password or code, that is no older.
+RECENT_SIGN_IN_SECONDS = 60 * positive_float("SUTAZAI_RECENT_SIGN_IN_MINUTES", 15)
+INVITATION_DAYS = positive_int("SUTAZAI_INVITATION_DAYS", 7)
+
+ACCOUNT_ADAPTER = "core.access.sign_in.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]  # closed; allauth checks that they fit
+ACCOUNT_EMAIL_VERIFICATION = "none"  # operators and invitations vouch for addresses
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody makes this server write to strangers
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "SutazAI: "
+ACCOUNT_FORMS = {
+    "login": "core.access.sign_in.forms.SignInForm",
+    "reauthenticate": "core.access.sign_in.forms.ConfirmForm",
+}
+ACCOUNT_RATE_LIMITS = False  # core.access.sign_in.attempts is where limits take hold
+ACCOUNT_REAUTHENTICATION_TIMEOUT = RECENT_SIGN_IN_SECONDS
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_LOGOUT_REDIRECT_URL = LOGIN_URL
+
+MFA_ADAPTER = "core.access.sign_in.adapter.MfaAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_TOTP_ISSUER = "SutazAI"
+MFA_TOTP_TOLERANCE = 1  # steps of 30 s by which a clock may be wrong
+MFA_FORMS = {
+    "authenticate": "core.access.sign_in.forms.CodeForm",
+    "reauthenticate": "core.access.sign_in.forms.CodeAgainForm",
+    "add_webauthn": "core.access.sign_in.forms.PasskeyForm",
+}
+MFA_RATE_LIMITS = False
+# Browsers know passkeys without TLS on localhost only, which they call secure.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_PRODUCTION
+
+# An identity provider (OpenID Connect), optional.
+OIDC_ISSUER = env.str("SUTAZAI_OIDC_ISSUER", default="")
+_issuer = urlsplit(OIDC_ISSUER)
+# Of verified email addresses whose owners may make an account by signing in; others need an invitation.
+OIDC_DOMAINS = [domain.lower() for domain in env.list("SUTAZAI_OIDC_DOMAINS", default=[])]
+SOCIALACCOUNT_ADAPTER = "core.access.sign_in.adapter.SocialAdapter"
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "provider_class": "core.access.sign_in.oidc.Provider",
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "sso",  # stands in addresses and rows, never changes
+                "name": env.str("SUTAZAI_OIDC_NAME", default="single sign-on"),
+                "client_id": env.str("SUTAZAI_OIDC_CLIENT_ID", default=""),
+                "secret": given("SUTAZAI_OIDC_CLIENT_SECRET"),
+                "settings": {"server_url": OIDC_ISSUER},
+            }
+        ]
+        if OIDC_ISSUER
+        else [],
+    }
+}
+
+# Email (optional) ------------------------------------------------------------------------------------------------
+# smtp+tls://user:password@host:587. Without it, links of invitations are shown and passwords are reset by operators.
+_email_url = given("SUTAZAI_EMAIL_URL")
+EMAIL_IS_CONFIGURED = bool(_email_url)
+if EMAIL_IS_CONFIGURED:
+    vars().update(env.email_url_config(_email_url))
+    EMAIL_TIMEOUT = 10  # seconds; somebody waits
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+DEFAULT_FROM_EMAIL = env.str("SUTAZAI_EMAIL_FROM", default="sutazai@localhost")
 
 # Limits -----------------------------------------------------------------------------------------------------------
 # Defaults; operators set others for single keys, people and teams in the console. Nobody is without a request limit.
@@ -246,7 +325,8 @@ CONTENT_SECURITY_POLICY = {
         "connect-src": [SELF],
         "object-src": [NONE],
         "base-uri": [SELF],
-        "form-action": [SELF],
+        # Browsers also ask it where a form's answer redirects to: the identity provider.
+        "form-action": [SELF, *([f"{_issuer.scheme}://{_issuer.netloc}"] if OIDC_ISSUER else [])],
         "frame-ancestors": [NONE],
     }
 }
@@ -325,12 +405,10 @@ IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
 
 # Outgoing calls ---------------------------------------------------------------------------------------------------
 # Networks in which model servers may be. Cloud metadata and link-local addresses never are (core.net.addresses).
-NODE_NETWORKS = networks(
-    "SUTAZAI_NODE_NETWORKS",
-    default=()
-    if IS_PRODUCTION
-    else ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
-)
+_private = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+NODE_NETWORKS = networks("SUTAZAI_NODE_NETWORKS", default=() if IS_PRODUCTION else _private)
+# Networks besides the internet in which the identity provider may be.
+OIDC_NETWORKS = networks("SUTAZAI_OIDC_NETWORKS", default=() if IS_PRODUCTION else _private)
 # Networks besides the internet to which addresses that people give us may lead.
 WEBHOOK_NETWORKS = networks("SUTAZAI_WEBHOOK_NETWORKS")
 

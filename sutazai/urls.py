@@ -6,6 +6,7 @@ from django.urls import include, path
 from agents.admin import urls as agents_console
 from agents.api import urls as agents_api
 from agents.panel import urls as agents_panel
+from core.account import urls as account
 from core.admin import urls as core_console
 from core.api import schema
 from core.api import urls as core_api
@@ -16,6 +17,7 @@ from core.panel import urls as core_panel
 admin.autodiscover()
 
 urlpatterns = [
+    path("", include(account)),
     path("admin/", include(core_console)),
     path("admin/", include(agents_console)),
     path("admin/", admin.site.urls),

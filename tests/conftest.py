@@ -15,6 +15,7 @@ from agents.engine import remembered
 from core.access import api_keys, signing_keys, tokens
 from core.access.limits import allowances
 from core.access.limits.windows import DatabaseWindows
+from core.access.sign_in import devices
 from core.audit import denials
 from tests import audit_triggers
 from tests.services import SERVICE_VARIABLES
@@ -62,6 +63,7 @@ def nothing_remembered() -> None:
         DatabaseWindows().reset()
     tokens.forget()
     signing_keys.forget()
+    devices.forget()
     remembered.forget()
 
 

@@ -101,6 +101,7 @@ class NodeAdmin(ButtonsMixin):
 
     actions = ("probe_selected", "drain_selected", "resume_selected")
     buttons = ("probe", "drain", "resume")
+    dangerous = ("delete",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         available = Q(places__is_available=True)

@@ -8,6 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from core.access import api_keys, tokens
+from core.access.sign_in import second_factor
 from core.models import ApiKey, TokenFamily, User
 
 
@@ -43,7 +44,16 @@ def _by_token(text: str) -> tuple[User, TokenFamily]:
 
 
 class BrowserAuthentication(SessionAuthentication):
-    """A browser's sign-in; requests that change something carry Django's CSRF token (header X-CSRFToken)."""
+    """A browser's sign-in; requests that change something carry Django's CSRF token (header X-CSRFToken).
+
+    What shuts the console shuts the API to the same session: a missing second factor.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        found = super().authenticate(request)
+        if found is not None and second_factor.is_missing(request._request, found[0]):
+            raise PermissionDenied("This sign-in needs a second factor first.", code="second-factor-required")
+        return found
 
     def enforce_csrf(self, request: Request) -> None:
         check = CSRFCheck(lambda _: HttpResponse())

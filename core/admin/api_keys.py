@@ -70,6 +70,7 @@ class ApiKeyAdmin(LimitsLinkMixin, ButtonsMixin):
 
     actions = ("revoke_selected",)
     buttons = ("rotate", "revoke")
+    dangerous = ("add", "rotate", "revoke", "revoke_selected")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         return self.fields if obj is None else ("name", *WRITTEN_ONCE)

@@ -6,11 +6,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.paginator import InfinitePaginator
 
+from core.access.sign_in import recent
 from core.admin.audited import AuditedAdmin
 from core.exceptions import Refused
 
@@ -56,7 +57,41 @@ def button(
     return decorate
 
 
-class ButtonsMixin(AuditedAdmin):
+class RecentSignInMixin(AuditedAdmin):
+    """Asks for a recent sign-in before what is dangerous.
+
+    `dangerous` names it: "add", "change", "delete" (one row or many), and actions and buttons by their own names.
+    """
+
+    dangerous: tuple[str, ...] = ()
+
+    def ask_for_sign_in(self, request: HttpRequest, name: str, back_to: str = "") -> HttpResponse | None:
+        """Lead away if `name` is dangerous and the sign-in is old; None lets it happen."""
+        return recent.ask(request, back_to=back_to or request.get_full_path()) if name in self.dangerous else None
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        name = "add" if object_id is None else "change"
+        return self.ask_for_sign_in(request, name) or super().changeform_view(
+            request, object_id, form_url, extra_context
+        )
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        return self.ask_for_sign_in(request, "delete") or super().delete_view(request, object_id, extra_context)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        # A form may hold several actions and say by a number which one it means; so any of them counts.
+        names = {"delete" if name == "delete_selected" else name for name in request.POST.getlist("action")}
+        asked = next((name for name in names if name in self.dangerous), "")
+        return self.ask_for_sign_in(request, asked) or super().response_action(request, queryset)
+
+
+class ButtonsMixin(RecentSignInMixin):
     """Adds buttons that change something, by POST, to an object's page. Their names stand in `buttons`."""
 
     buttons: tuple[str, ...] = ()
@@ -82,6 +117,8 @@ class ButtonsMixin(AuditedAdmin):
         if not self._may_press(request, getattr(self, name).button, obj):
             raise PermissionDenied
         page = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[obj.pk])
+        if away := self.ask_for_sign_in(request, name, page):
+            return away
         try:
             response = self.audited(getattr(self, name), [obj], request, obj)
         except Refused as refusal:

@@ -1,10 +1,16 @@
 """Console pages that belong to no model."""
 
+from allauth.account.views import logout
 from django.contrib import admin
 from django.urls import path
+from django.views.generic import RedirectView
 
-from core.admin import dashboard
+from core.admin import dashboard, doors
 
 urlpatterns = [
     path("dashboard/", admin.site.admin_view(dashboard.refresh), name="console-dashboard"),
+    # There is one door and one page for the own password; Django's own would know no second factor.
+    path("login/", doors.sign_in, name="console-sign-in"),
+    path("logout/", logout, name="console-sign-out"),
+    path("password_change/", RedirectView.as_view(pattern_name="account_change_password")),
 ]

@@ -14,8 +14,8 @@ from rest_framework.views import APIView
 
 from core.access import tokens
 from core.access.authentication import BrowserAuthentication
-from core.access.limits import attempts
 from core.access.principal import KEY, SESSION, TOKEN, principal_of
+from core.access.sign_in import attempts, second_factor
 from core.api.serializers import StrictSerializer, TextField, TruthField
 from core.exceptions import InvalidInput, Refused
 from core.models import Role, User, Verb
@@ -28,6 +28,14 @@ class SignInRefused(Refused):
     status = 401
     code = "sign-in-refused"
     title = "The name or the password is wrong"
+
+
+class SecondFactorNeeded(Refused):
+    """The password is right, and not enough. Sign in with a browser, and make an API key there for programs."""
+
+    status = 403
+    code = "second-factor-required"
+    title = "This account signs in with a second factor, at /login"
 
 
 class SignInInput(StrictSerializer):
@@ -165,12 +173,13 @@ class MeView(APIView):
 
 
 def _check(request: HttpRequest, wanted: dict[str, Any]) -> User:
-    account, address = wanted["email"], address_of(request)
-    attempts.begin(account, address)
+    attempts.before_attempt(request, wanted["email"])
     user = authenticate(request, username=wanted["email"], password=wanted["password"])
     if not isinstance(user, User):
         raise SignInRefused
-    attempts.succeeded(account, address)
+    if not second_factor.password_suffices(user):
+        raise SecondFactorNeeded
+    attempts.succeeded(request)
     return user
 
 

@@ -3,7 +3,9 @@
 from core.models.api_key import ApiKey
 from core.models.audit import AppendOnlyError, AuditCheckpoint, AuditEntry
 from core.models.base import UUIDModel, uuid7
+from core.models.device import Device
 from core.models.idempotency import IdempotencyRecord
+from core.models.invitation import Invitation
 from core.models.lease import Lease
 from core.models.limits import Allowance, LimitWindow, TokenUse
 from core.models.maintenance_run import MaintenanceRun
@@ -18,7 +20,9 @@ __all__ = [
     "AppendOnlyError",
     "AuditCheckpoint",
     "AuditEntry",
+    "Device",
     "IdempotencyRecord",
+    "Invitation",
     "Lease",
     "LimitWindow",
     "MaintenanceRun",

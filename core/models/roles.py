@@ -34,6 +34,7 @@ ADMINISTRATORS_ONLY = frozenset(
         "auth.group",
         "auth.permission",
         "core.auditentry",
+        "core.device",
         "core.signingkey",
         "core.team",
         "core.tokenfamily",

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 
 from core.models.base import UUIDModel
 from core.models.roles import STAFF, VERBS, Role, Verb
@@ -43,6 +45,13 @@ class User(UUIDModel, AbstractUser):
     class Meta(AbstractUser.Meta):
         ordering = ["username"]
         constraints = [
+            # People sign in with their email address too. Serves that look-up as well.
+            models.UniqueConstraint(
+                Lower("email"),
+                condition=~models.Q(email=""),
+                name="one_person_per_email",
+                violation_error_message="Somebody else has this email address.",
+            ),
             models.CheckConstraint(
                 condition=models.Q(role="administrator", is_staff=True, is_superuser=True)
                 | models.Q(role="operator", is_staff=True, is_superuser=False)
@@ -62,6 +71,11 @@ class User(UUIDModel, AbstractUser):
     def verbs(self) -> frozenset[Verb]:
         """What the person may do through the API."""
         return VERBS[self.role] if self.is_active else frozenset()
+
+    @classmethod
+    def with_email(cls, address: str) -> "User | None":
+        """Find whose email address it is, in whatever case it is written."""
+        return cls.objects.exclude(email="").filter(Exact(Lower("email"), address.lower())).first()
 
     @property
     def is_operator(self) -> bool:

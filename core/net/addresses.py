@@ -100,6 +100,11 @@ def external() -> Policy:
     return Policy("SUTAZAI_WEBHOOK_NETWORKS", settings.WEBHOOK_NETWORKS, allows_public=True)
 
 
+def identity() -> Policy:
+    """The identity provider: the operator names its issuer, but the addresses in its answers are its own to choose."""
+    return Policy("SUTAZAI_OIDC_NETWORKS", settings.OIDC_NETWORKS, allows_public=True)
+
+
 def resolve(host: str, port: int) -> list[Found]:
     """Ask the system for a name's addresses. Tests replace this function; nothing else resolves names of targets.
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from core.models import User, Verb
+from core.models import User
 
 
 def person_of(request: HttpRequest) -> User:
@@ -16,7 +16,7 @@ def person_of(request: HttpRequest) -> User:
 
 def page(request: HttpRequest, template: str, *, name: str, title: str, **context: Any) -> HttpResponse:
     """Draw a page of the panel. name: its place in the menu."""
-    shared = {"page": name, "title": title, "may_submit": Verb.SUBMIT in person_of(request).verbs}
+    shared = {"page": name, "title": title}
     response = TemplateResponse(request, f"panel/{template}.html", {**shared, **context})
     response["Cache-Control"] = "private, no-store"
     return response

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 
 from core import audit
 from core.access import api_keys, tokens
+from core.access.sign_in import recent
 from core.models import ApiKey, TokenFamily
 from core.panel.forms import KeyForm, ProfileForm
 from core.panel.pages import page, person_of
@@ -41,6 +42,8 @@ def settings(request: HttpRequest) -> HttpResponse:
 @require_POST
 def make_key(request: HttpRequest) -> HttpResponse:
     """Make a key and show it here and now: a redirect would need it kept somewhere."""
+    if away := recent.ask(request, back_to=reverse("panel-settings")):
+        return away
     form = KeyForm(request.POST, person=person_of(request))
     if not form.is_valid():
         return _draw(request, key=form)
@@ -52,6 +55,8 @@ def make_key(request: HttpRequest) -> HttpResponse:
 @require_POST
 def rotate_key(request: HttpRequest, key_id: UUID) -> HttpResponse:
     key = get_object_or_404(_keys(request), pk=key_id)
+    if away := recent.ask(request, back_to=reverse("panel-settings")):
+        return away
     try:
         return _show_key(request, *api_keys.rotate(key, overlap=OVERLAP))
     except api_keys.KeyNotUsable as refusal:

@@ -1,6 +1,5 @@
 """Addresses of a person's settings."""
 
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from core.api.routers import either_way
@@ -8,7 +7,6 @@ from core.panel import settings
 
 urlpatterns = [
     either_way("settings", settings.settings, "panel-settings"),
-    either_way("logout", LogoutView.as_view(next_page="panel-dashboard"), "panel-sign-out"),
     path("settings/keys/", settings.make_key, name="panel-make-key"),
     path("settings/keys/<uuid:key_id>/rotate/", settings.rotate_key, name="panel-rotate-key"),
     path("settings/keys/<uuid:key_id>/revoke/", settings.revoke_key, name="panel-revoke-key"),

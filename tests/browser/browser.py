@@ -29,7 +29,7 @@ def chromium(executable_path: str) -> Iterator[Browser]:
 def sign_in(page: Page) -> None:
     """Sign the operator in and wait for the dashboard."""
     page.goto("/admin/")
-    page.get_by_label("Username").fill("operator")
+    page.get_by_label("Username or email").fill("operator")
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_selector("#figures .c-figure")

@@ -35,17 +35,17 @@ def session_cookie(stack: Stack, browser: Browser) -> StorageState:
     complaints: list[str] = []
     with browser.new_context(base_url=stack.url) as context:
         page = context.new_page()
-        watch(page, stack, complaints)
+        watch(page, stack.url, complaints)
         sign_in(page)
         assert complaints == []
         return context.storage_state()
 
 
-def watch(page: Page, stack: Stack, complaints: list[str]) -> None:
+def watch(page: Page, url: str, complaints: list[str]) -> None:
     """Write down the errors of a page, and its requests to anywhere else."""
     page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: request.url.startswith(stack.url) or complaints.append(request.url))
+    page.on("request", lambda request: request.url.startswith(url) or complaints.append(request.url))
 
 
 @pytest.fixture
@@ -60,6 +60,6 @@ def page(stack: Stack, browser: Browser, session_cookie: StorageState, complaint
     with browser.new_context(base_url=stack.url, storage_state=session_cookie) as context:
         context.set_default_timeout(TIMEOUT_MILLISECONDS)
         page = context.new_page()
-        watch(page, stack, complaints)
+        watch(page, stack.url, complaints)
         yield page
     assert complaints == []

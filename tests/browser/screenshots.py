@@ -29,6 +29,9 @@ PAGES = {
     "users": "core/user/",
     "groups": "auth/group/",
     "teams": "core/team/",
+    "invitations": "core/invitation/",
+    "invitation-new": "core/invitation/add/",
+    "devices": "core/device/",
     "api-keys": "core/apikey/",
     "api-key-new": "core/apikey/add/",
     "audit": "core/auditentry/",
@@ -50,6 +53,23 @@ ROWS = {
     "audit-denial": "core/auditentry/?outcome__exact=refused",
     "schedule": "django_celery_beat/periodictask/",
     "run": "core/maintenancerun/",
+}
+# Pages about the own account, and pages before any.
+ACCOUNT = {
+    "account": "/account/",
+    "password-change": "/account/password/change/",
+    "second-factor": "/account/second-factor/",
+    "app-new": "/account/second-factor/totp/activate/",
+    "passkeys": "/account/second-factor/webauthn/",
+    "passkey-new": "/account/second-factor/webauthn/add/",
+    "confirm": "/account/confirm/",
+    "sign-out": "/logout",
+}
+STRANGERS = {
+    "sign-in": "/login",
+    "invitation-gone": "/account/invitation/",
+    "sign-up-closed": "/account/sign-up/",
+    "switched-off": "/account/inactive/",
 }
 QUESTION = "How do I add an Ollama node, and what happens to its tasks when I drain it?"
 
@@ -131,9 +151,25 @@ def _take_all(browser: Browser, stack: Stack, state: StorageState, folder: Path)
                 for name, path in (PAGES | _rows(page)).items():
                     _open(page, path)
                     page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                invitation = _invite(page)
+                for name, path in ACCOUNT.items():
+                    _photograph(page, path, folder / f"{name}-{width}-{scheme}.png")
                 context.clear_cookies()
-                _open(page, "")
-                page.screenshot(path=folder / f"sign-in-{width}-{scheme}.png")
+                for name, path in ({"invited": invitation} | STRANGERS).items():
+                    _photograph(page, path, folder / f"{name}-{width}-{scheme}.png")
+
+
+def _invite(page: Page) -> str:
+    """Make an invitation for somebody new; returns its link."""
+    page.goto("/admin/core/invitation/add/")
+    page.locator("[name=_save]").click()
+    return page.locator("#invitation-link").inner_text()
+
+
+def _photograph(page: Page, address: str, file: Path) -> None:
+    page.goto(address)
+    _settle(page)
+    page.screenshot(path=file, full_page=True)
 
 
 def _rows(page: Page) -> dict[str, str]:
@@ -149,6 +185,10 @@ def _rows(page: Page) -> dict[str, str]:
 
 def _open(page: Page, path: str) -> None:
     page.goto(f"/admin/{path}")
+    _settle(page)
+
+
+def _settle(page: Page) -> None:
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
 

@@ -9,7 +9,7 @@ from django.db.models import Model, QuerySet
 from django.utils import timezone
 
 from core.access.limits import windows
-from core.models import IdempotencyRecord, MaintenanceRun, TokenFamily, TokenUse
+from core.models import Device, IdempotencyRecord, MaintenanceRun, TokenFamily, TokenUse
 from core.ops import maintenance
 
 Row = TypeVar("Row", bound=Model)
@@ -42,6 +42,7 @@ def delete_sign_in_sessions() -> str:
     oldest_written = timezone.now() - timedelta(days=settings.SIGN_IN_SESSION_MAX_AGE_DAYS)
     ends_before = max(timezone.now(), oldest_written + written_to_end)
     deleted = delete_in_batches(Session.objects.filter(expire_date__lt=ends_before))
+    delete_in_batches(Device.objects.exclude(session_key__in=Session.objects.values("session_key")))
     return f"Deleted {deleted} sign-in sessions."
 
 

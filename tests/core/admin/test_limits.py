@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from core.access import api_keys
 from core.models import Allowance, User
-from tests.factories import make_operator, make_task, make_team, make_user
+from tests.factories import make_task, make_team, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -56,25 +56,3 @@ def test_pages_of_keys_people_and_teams_lead_to_their_limits(console: Client, op
 def test_limits_are_for_those_who_may_see_them(clerk: Client) -> None:
     assert clerk.get(LIST).status_code == 403
     assert Client().get(LIST).status_code == 302
-
-
-def sign_in(password: str, **extra: str) -> int:
-    data = {"username": "keeper", "password": password}
-    return Client().post(SIGN_IN, data, headers={"Accept": "text/html", **extra}).status_code
-
-
-def test_the_console_lets_nobody_guess_for_long(settings) -> None:
-    settings.SIGN_IN_TRIES_PER_ACCOUNT = 3
-    make_operator(username="keeper", password="right-horse-battery")
-    assert [sign_in("right-horse-battery") for _ in range(5)] == [302] * 5
-    assert [sign_in("wrong") for _ in range(4)] == [200, 200, 200, 429]
-    assert sign_in("right-horse-battery", **{"X-Forwarded-For": "203.0.113.1"}) == 429
-
-
-def test_who_guesses_is_told_how_long_to_wait(settings) -> None:
-    settings.SIGN_IN_TRIES_PER_ADDRESS = 1
-    sign_in("wrong")
-    response = Client().post(SIGN_IN, {"username": "other", "password": "x"}, headers={"Accept": "text/html"})
-    assert response.status_code == 429
-    assert 0 < int(response["Retry-After"]) <= 300
-    assert "Too many attempts to sign in" in response.text

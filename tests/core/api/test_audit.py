@@ -130,8 +130,8 @@ def test_reading_leaves_nothing_and_asks_no_more_than_before(django_assert_num_q
 def test_signing_in_and_out_is_told():
     make_administrator(username="op", password="right-password")
     client = Client(REMOTE_ADDR="192.0.2.7")
-    client.post("/admin/login/", {"username": "op", "password": "right-password"})
-    client.post("/admin/logout/")
+    client.post("/login", {"login": "op", "password": "right-password"})
+    client.post("/logout")
 
     told = [(entry.action, entry.actor_name, entry.object_name, entry.address) for entry in entries()]
     assert told == [(f"sign-{way}.succeeded", "op", "op", "192.0.2.7") for way in ("in", "out")]
@@ -139,7 +139,7 @@ def test_signing_in_and_out_is_told():
 
 def test_a_wrong_password_is_told_with_whom_it_was_tried_for():
     make_administrator(username="op", password="right-password")
-    Client(REMOTE_ADDR="192.0.2.7").post("/admin/login/", {"username": "op", "password": CANARY})
+    Client(REMOTE_ADDR="192.0.2.7").post("/login", {"login": "op", "password": CANARY})
 
     entry = the_denial()
     assert (entry.action, entry.object_name, entry.address) == ("sign-in.failed", "op", "192.0.2.7")
@@ -148,7 +148,7 @@ def test_a_wrong_password_is_told_with_whom_it_was_tried_for():
 
 @pytest.mark.parametrize("name", [CANARY, "\x00", ""])
 def test_a_password_in_the_field_for_the_name_is_not_told(name):
-    Client().post("/admin/login/", {"username": name, "password": "x"})
+    Client().post("/login", {"login": name, "password": "x"})
     denials.flush()
     assert CANARY not in json.dumps(list(AuditEntry.objects.values()), default=str)
 

@@ -1,0 +1,57 @@
+"""Where people are signed in."""
+
+from django.conf import settings
+from django.db import models
+
+from core.models.base import UUIDModel
+
+
+class Device(UUIDModel):
+    """A browser's sign-in session: from where, with what, and when it was last seen.
+
+    The session itself is Django's; a row whose session has ended is shown nowhere, and housekeeping deletes it.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="devices")
+    session_key = models.CharField(max_length=40, unique=True, editable=False)  # serves the note at a request
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    signed_in_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "signed-in device"
+        ordering = ["-last_seen_at"]
+
+    def __str__(self) -> str:
+        return f"{self.browser}, {self.address or 'unknown address'}"
+
+    @property
+    def browser(self) -> str:
+        """What people call it: "Firefox on Linux"."""
+        program = _first(BROWSERS, self.user_agent, "Unknown browser")
+        return f"{program} on {_first(SYSTEMS, self.user_agent, 'an unknown system')}"
+
+
+# Words of a User-Agent header, the telling ones first: Edge and Opera also say Chrome, and Chrome also says Safari.
+BROWSERS = {
+    "Edg": "Edge",
+    "OPR": "Opera",
+    "Firefox": "Firefox",
+    "Chrome": "Chrome",
+    "Safari": "Safari",
+    "curl": "curl",
+}
+SYSTEMS = {
+    "Android": "Android",
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Windows": "Windows",
+    "Mac OS X": "macOS",
+    "CrOS": "ChromeOS",
+    "Linux": "Linux",
+}
+
+
+def _first(names: dict[str, str], text: str, otherwise: str) -> str:
+    return next((name for word, name in names.items() if word in text), otherwise)
