@@ -199,7 +199,7 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "panel-dashboard"
 AUTHENTICATION_BACKENDS = ["core.access.sign_in.backend.SignInBackend"]
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "core.access.passwords.PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 # Tokens of programs and apps (core.access.tokens): how long one opens doors, and how long a sign-in lasts at most.
