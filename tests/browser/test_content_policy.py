@@ -8,8 +8,8 @@ from tests.browser.stack import Stack
 pytestmark = pytest.mark.chromium
 
 CONSOLE = "/admin/"
-# Signing out or confirming would end the crawl; files of the browser's own kind are no pages.
-SKIPPED = ("logout", "jsi18n", "/docs")
+# Signing out or confirming would end the crawl; files are no pages.
+SKIPPED = ("logout", "jsi18n", "/docs", "/export/")
 MOST_PAGES = 120
 COLLECT = """
 window.violations = [];
