@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.contrib.auth import authenticate, login, logout
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
@@ -31,18 +32,22 @@ class SignInRefused(Refused):
 
 
 class SecondFactorNeeded(Refused):
-    """The password is right, and not enough. Sign in with a browser, and make an API key there for programs."""
+    """The password is right, and not enough: send a code of the second factor too, or set one up at /login."""
 
     status = 403
     code = "second-factor-required"
-    title = "This account signs in with a second factor, at /login"
+    title = "This account signs in with a second factor"
 
 
 class SignInInput(StrictSerializer):
-    """Who signs in. email: or a user name. session: begin a browser session (with a CSRF token) instead of tokens."""
+    """Who signs in. email: or a user name. code: of the authenticator app, or a recovery code, where there is one.
+
+    session: begin a browser session (with a CSRF token) instead of tokens.
+    """
 
     email = TextField(max_length=254)
     password = TextField(max_length=1000)
+    code = TextField(max_length=100, required=False)
     session = TruthField(default=False)
 
 
@@ -115,9 +120,11 @@ class SignInView(APIView):
         wanted.is_valid(raise_exception=True)
         if wanted.validated_data["session"]:
             BrowserAuthentication().enforce_csrf(request)
-        user = _check(request._request, wanted.validated_data)
+        user, factor = _check(request._request, wanted.validated_data)
         if wanted.validated_data["session"]:
             login(request._request, user)
+            if factor is not None:
+                second_factor.note_passed(request._request, user, factor)
             return Response(status=status.HTTP_204_NO_CONTENT)
         return _pair(tokens.begin(user, address=_address(request), user_agent=request.headers.get("User-Agent", "")))
 
@@ -172,15 +179,21 @@ class MeView(APIView):
         return Response(MeSerializer(told).data)
 
 
-def _check(request: HttpRequest, wanted: dict[str, Any]) -> User:
+def _check(request: HttpRequest, wanted: dict[str, Any]) -> tuple[User, Authenticator | None]:
+    """Check a password, and a code where one is needed; returns who it is, and the second factor that was given."""
     attempts.before_attempt(request, wanted["email"])
     user = authenticate(request, username=wanted["email"], password=wanted["password"])
     if not isinstance(user, User):
         raise SignInRefused
+    factor = None
     if not second_factor.password_suffices(user):
-        raise SecondFactorNeeded
+        if "code" not in wanted:
+            raise SecondFactorNeeded
+        factor = second_factor.owner_of_code(user, wanted["code"])
+        if factor is None:
+            raise SignInRefused("The code is not right.")
     attempts.succeeded(request)
-    return user
+    return user, factor
 
 
 def _pair(pair: tokens.Pair) -> Response:

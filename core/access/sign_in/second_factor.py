@@ -4,6 +4,8 @@ from urllib.parse import urlencode
 
 from allauth.account.adapter import get_adapter
 from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.login import record_authentication
+from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib import messages
@@ -25,6 +27,17 @@ def is_missing(request: HttpRequest, user: User) -> bool:
 def password_suffices(user: User) -> bool:
     """True if a name and a password alone may sign somebody in: they have no second factor, and need none."""
     return not is_mfa_enabled(user) and not (settings.REQUIRE_SECOND_FACTOR and user.is_staff)
+
+
+def owner_of_code(user: User, code: str) -> Authenticator | None:
+    """Find the second factor of a person that made a code; a recovery code is used up by that. None if none did."""
+    makers = Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.WEBAUTHN)
+    return next((maker for maker in makers if maker.wrap().validate_code(code)), None)
+
+
+def note_passed(request: HttpRequest, user: User, factor: Authenticator) -> None:
+    """Note in the session that a second factor was given in it."""
+    record_authentication(request, user, "mfa", id=factor.pk, type=str(factor.type))
 
 
 def _has_passed(request: HttpRequest, user: User) -> bool:

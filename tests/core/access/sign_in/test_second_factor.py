@@ -1,4 +1,5 @@
 import io
+import json
 
 import pytest
 from allauth.mfa.models import Authenticator
@@ -7,6 +8,7 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.core.management import call_command
 from django.test import Client
 
+from core.models import TokenFamily
 from tests.api import assert_problem
 from tests.factories import make_administrator, make_user
 
@@ -181,3 +183,37 @@ def test_the_console_has_no_page_that_goes_around_it(client, settings, page):
     settings.REQUIRE_SECOND_FACTOR = False
     client.force_login(make_administrator())
     assert client.get(f"/admin/{page}/").status_code == 404
+
+
+def ask_api(client, **body):
+    data = json.dumps({"email": "op", "password": PASSWORD, **body})
+    return client.post("/api/auth/login", data, content_type="application/json")
+
+
+def test_a_code_signs_in_by_the_api(client, protected, code_of):
+    code = code_of(protected[1])
+    access = ask_api(client, code=code).json()["access"]
+    assert Client(headers={"Authorization": f"Bearer {access}"}).get("/api/v1/nodes/").status_code == 200
+    assert_problem(ask_api(client, code=code), 401, "sign-in-refused")  # it was used
+
+
+def test_a_recovery_code_signs_in_by_the_api_once(client, protected):
+    RecoveryCodes.activate(protected[0])
+    code = Authenticator.objects.get(type="recovery_codes").wrap().get_unused_codes()[0]
+    assert ask_api(client, code=code).status_code == 200
+    assert_problem(ask_api(client, code=code), 401, "sign-in-refused")
+
+
+@pytest.mark.parametrize("code", ["000000", "", "nonsense"])
+def test_a_wrong_code_signs_nobody_in_by_the_api_and_counts(client, protected, settings, code_of, code):
+    settings.SIGN_IN_TRIES_PER_ACCOUNT = 2
+    for _ in range(2):
+        assert ask_api(client, code=code).status_code in {401, 422}
+    if code:
+        assert_problem(ask_api(client, code=code_of(protected[1])), 429, "too-many-attempts")
+    assert not TokenFamily.objects.exists()
+
+
+def test_a_session_begun_by_the_api_with_a_code_opens_the_console(client, protected, code_of):
+    assert ask_api(client, code=code_of(protected[1]), session=True).status_code == 204
+    assert client.get("/admin/").status_code == 200
