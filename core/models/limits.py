@@ -39,6 +39,7 @@ class Allowance(UUIDModel):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name = "limit"  # what the console calls it
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(

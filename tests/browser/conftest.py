@@ -23,6 +23,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
+@pytest.fixture
+def calm_model(stack: Stack) -> None:
+    """The model answers at once, unless a test says otherwise."""
+    stack.ollama.control(reset=True)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium(os.environ[SERVICE_VARIABLES["chromium"]]) as running:

@@ -9,27 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.stack import Stack
+from tests.browser.talk import ask, last_answer, pace
 
-pytestmark = pytest.mark.chromium
-
-
-@pytest.fixture(autouse=True)
-def calm_model(stack: Stack) -> None:
-    """The model answers at once, unless a test says otherwise."""
-    stack.ollama.control(reset=True)
-
-
-def pace(stack: Stack, knobs: str) -> None:
-    stack.ollama.control(faults=[{"knobs": knobs, "path": "/api/chat", "times": 1000}])
-
-
-def ask(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    page.get_by_role("button", name="Send").click()
-
-
-def last_answer(page: Page) -> str:
-    return page.locator(".c-assistant .c-text").last.inner_text()
+pytestmark = [pytest.mark.chromium, pytest.mark.usefixtures("calm_model")]
 
 
 def wait_for_the_end(page: Page) -> None:

@@ -2,6 +2,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -171,37 +172,34 @@ def test_an_operation_without_a_place_in_the_order_is_refused(ledger):
         ledger.writer.send(print, "change")
 
 
-def test_it_tries_again_while_another_process_holds_the_database(ledger, monkeypatch):
+@pytest.fixture
+def held_database(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Another process has the whole database, until this is called."""
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite locks the whole database")
     ledger.writer.stop()
     monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "timeout", 0.01)
     ledger.writer.start()
-    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield lambda: other.execute("COMMIT")
+
+
+def test_it_tries_again_while_another_process_holds_the_database(ledger, held_database):
     future = ledger.writer.send(ledger.early, "name")
     with pytest.raises(TimeoutError):
         future.result(0.3)
     assert ledger.batches == []
-    other.execute("COMMIT")
-    other.close()
+    held_database()
     assert future.result(20) == "NAME"
     assert names() == {"name"}
 
 
-def test_who_has_no_patience_gives_up_while_others_wait(ledger, monkeypatch):
-    if connection.vendor != "sqlite":
-        pytest.skip("only SQLite locks the whole database")
-    ledger.writer.stop()
-    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "timeout", 0.01)
-    ledger.writer.start()
-    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+def test_who_has_no_patience_gives_up_while_others_wait(ledger, held_database):
     patient = ledger.writer.send(ledger.early, "patient")
     with pytest.raises(OperationalError):
         ledger.writer.call(ledger.early, "hasty", limit_seconds=0.1)
-    other.execute("COMMIT")
-    other.close()
+    held_database()
     assert patient.result(20) == "PATIENT"
     assert names() == {"patient"}
 
