@@ -14,6 +14,7 @@ from agents.engine.chosen_model import DEFAULT_CONTEXT_TOKENS
 from agents.kinds import KINDS
 from agents.kinds.base import estimate_tokens, model_options
 from agents.models import AgentTask, AgentVersion, TaskEvent
+from agents.ollama.types import JsonObject
 from core.access.limits import budgets
 from core.access.limits.allowances import levels
 from core.access.limits.budgets import Charge, Settlement
@@ -40,16 +41,16 @@ def settle(ended: Sequence[AgentTask]) -> None:
     )
 
 
-def used_tokens(task: AgentTask, fields: Mapping[str, Any], *, tail: str) -> int:
+def used_tokens(task: AgentTask, fields: Mapping[str, Any], *, tail: JsonObject) -> int:
     """Tell what a task used that ends now, tokens having been reserved for it.
 
-    fields: its last columns. tail: text of it that is no event yet. Where the model gave no figures, because the task
-    did not come to its end, the text that it wrote counts by estimate, and the prompt if there is any such text.
+    fields: its last columns. tail: what of its answer is no event yet. Where the model gave no figures, because the
+    task did not come to its end, what it wrote counts by estimate, and the prompt if there is any of that.
     """
     prompt, output = fields.get("prompt_tokens"), fields.get("output_tokens")
     if prompt is not None and output is not None:
         return int(prompt + output)
-    written = _written_text(task.pk) + tail
+    written = _written(task.pk) + _words(tail)
     if not written:
         return 0
     prompt_estimate = (task.reserved_tokens or 0) - _output_room(remembered.version(task.version_id))
@@ -86,7 +87,13 @@ def _context_window(version: AgentVersion) -> int:
     return int(version.options.get("num_ctx", DEFAULT_CONTEXT_TOKENS))
 
 
-def _written_text(task_id: uuid.UUID) -> str:
-    """All text that a task wrote; also what an interrupted run of it wrote, for that was work as well."""
+def _written(task_id: uuid.UUID) -> str:
+    """All that a task wrote; also what an interrupted run of it wrote, for that was work as well."""
     pieces = TaskEvent.objects.filter(task=task_id, type=TaskEvent.Type.DELTA).order_by("number")
-    return "".join(json.loads(data)["text"] for data in pieces.values_list("data", flat=True))
+    return "".join(_words(json.loads(data)) for data in pieces.values_list("data", flat=True))
+
+
+def _words(piece: JsonObject) -> str:
+    """What the model had to write for a piece of an answer."""
+    calls = json.dumps(piece["tool_calls"]) if "tool_calls" in piece else ""
+    return f"{piece.get('thinking', '')}{piece.get('text', '')}{calls}"

@@ -17,17 +17,18 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
 from agents.engine import isolation, node_health, operations, remembered, statements
+from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.chosen_model import ChosenModel
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
 from agents.engine.process import writer
 from agents.engine.room import room
 from agents.engine.runs import Run, runs
-from agents.engine.text_stream import LeaseLost, TextStream
 from agents.kinds import KINDS
 from agents.kinds.base import CannotAnswer, Outcome, Work
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, Interrupted, OllamaError
+from agents.ollama.types import JsonObject
 from core import logs
 from core.ops import clock
 
@@ -92,7 +93,7 @@ def _prepare(current: Run) -> "Attempt | None":
     place = remembered.place(task.node_model_id)
     seconds_left = (task.deadline_at - clock.now()).total_seconds()
     model = ChosenModel(place, task.version.options, current.interrupt, time.monotonic() + seconds_left)
-    return Attempt(current, task, model, TextStream(current.ticket))
+    return Attempt(current, task, model, AnswerStream(current.ticket))
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Attempt:
     run: Run
     task: AgentTask
     model: ChosenModel
-    stream: TextStream
+    stream: AnswerStream
 
     def make(self) -> Ticket | None:
         try:
@@ -155,7 +156,7 @@ class Attempt:
         return self._finish(status, tail=self.stream.finish(), error_code=code, error_detail=detail)
 
     def _finish(
-        self, status: "AgentTask.Status", *, tail: str, notes: dict[str, Any] | None = None, **end: Any
+        self, status: "AgentTask.Status", *, tail: JsonObject, notes: dict[str, Any] | None = None, **end: Any
     ) -> Ticket | None:
         finish = operations.Finish(
             self.run.ticket.task_id,

@@ -22,8 +22,10 @@ from agents.engine import charges, statements, transitions
 from agents.engine.errors import QueueFull
 from agents.engine.events import encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
+from agents.engine.pieces import join
 from agents.engine.writer import Operation
 from agents.models import AgentTask, ChatMessage, ChatSession, TaskEvent
+from agents.ollama.types import JsonObject
 from core import idempotency
 from core.access.limits.budgets import Book, Charge
 from core.exceptions import Refused
@@ -189,48 +191,48 @@ def take_oldest(runners: Sequence[str], now: datetime) -> list[Ticket | None]:
 
 @dataclass
 class Append:
-    """A piece of a run's text; `pull` gives what has gathered when it is written, and is called once."""
+    """A piece of a run's answer; `pull` gives what has gathered when it is written, and is called once."""
 
     task_id: uuid.UUID
     fence: int
-    pull: Callable[[], str]
-    _text: str | None = field(default=None, init=False)
+    pull: Callable[[], JsonObject]
+    _piece: JsonObject | None = field(default=None, init=False)
 
     @property
-    def text(self) -> str:
-        if self._text is None:
-            self._text = self.pull()
-        return self._text
+    def piece(self) -> JsonObject:
+        if self._piece is None:
+            self._piece = self.pull()
+        return self._piece
 
 
 def append(changes: Sequence[Append], now: datetime) -> list[bool]:
-    """Write pieces of text as events; False where the run does not own its task any more.
+    """Write pieces of answers as events; False where the run does not own its task any more.
 
     One statement checks all fences and draws all numbers: this is the write that happens most.
     """
-    texts: dict[tuple[uuid.UUID, int], str] = defaultdict(str)
+    gathered: dict[tuple[uuid.UUID, int], list[JsonObject]] = defaultdict(list)
     for change in changes:
-        if change.text:
-            texts[change.task_id, change.fence] += change.text
-    numbers = statements.next_numbers(texts, now) if texts else {}
+        if change.piece:
+            gathered[change.task_id, change.fence].append(change.piece)
+    numbers = statements.next_numbers(gathered, now) if gathered else {}
     news = [
-        TaskEvent(task_id=key[0], number=numbers[key], type="delta", data=encode({"text": text}), created_at=now)
-        for key, text in texts.items()
+        TaskEvent(task_id=key[0], number=numbers[key], type="delta", data=encode(join(pieces)), created_at=now)
+        for key, pieces in gathered.items()
         if key in numbers
     ]
     if news:
         transitions.record(news)
-    return [not change.text or (change.task_id, change.fence) in numbers for change in changes]
+    return [not change.piece or (change.task_id, change.fence) in numbers for change in changes]
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of a run: its last piece of text, and the status and columns to write."""
+    """The end of a run: the last piece of its answer, and the status and columns to write."""
 
     task_id: uuid.UUID
     fence: int
     status: "AgentTask.Status"
-    tail: str = ""
+    tail: JsonObject = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     error_code: str = ""

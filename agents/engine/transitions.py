@@ -17,6 +17,7 @@ from agents.engine.events import event
 from agents.engine.receipt import receipt
 from agents.engine.statements import Place
 from agents.models import AgentTask, TaskEvent
+from agents.ollama.types import JsonObject
 
 Status = AgentTask.Status
 
@@ -106,20 +107,20 @@ def end(
     *,
     error_code: str = "",
     error_detail: str = "",
-    tail: str = "",
+    tail: JsonObject | None = None,
     run: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> list[TaskEvent]:
     """Finish a task. A finished task never moves again. Returns the events to record.
 
-    tail: the last piece of the run's text. run: what that run knows, for the receipt. fields: more columns to write,
+    tail: the last piece of the run's answer. run: what that run knows, for the receipt. fields: more columns to write,
     such as the result.
     """
     news: list[tuple[TaskEvent.Type, dict[str, Any]]] = []
     if task.reserved_tokens is not None:  # the caller settles it
-        task.charged_tokens = fields["charged_tokens"] = charges.used_tokens(task, fields, tail=tail)
+        task.charged_tokens = fields["charged_tokens"] = charges.used_tokens(task, fields, tail=tail or {})
     if tail:
-        news.append((TaskEvent.Type.DELTA, {"text": tail}))
+        news.append((TaskEvent.Type.DELTA, tail))
         task.first_output_at = task.first_output_at or now
         fields["first_output_at"] = task.first_output_at
     if status == Status.SUCCEEDED:

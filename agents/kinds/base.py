@@ -82,8 +82,8 @@ class Kind(ABC):
         return sum(estimate_tokens(text) for text in texts if text)
 
     @abstractmethod
-    def run(self, work: Work) -> Generator[str, None, Outcome]:
-        """Do the work: yield the answer's text piece by piece, return what else there is to say.
+    def run(self, work: Work) -> Generator[ChatChunk, None, Outcome]:
+        """Do the work: yield the answer piece by piece, return what else there is to say.
 
         Runs again from the start after a crash, so it may have no effects of its own.
         Raises CannotAnswer, or OllamaError as the model's calls do.

@@ -18,7 +18,7 @@ from agents.kinds.base import (
     prompt_budget,
 )
 from agents.models import AgentTask, AgentVersion, ChatMessage
-from agents.ollama.types import JsonObject, Message
+from agents.ollama.types import ChatChunk, JsonObject, Message
 
 PAGE_EXCHANGES = 20
 # What a summary of left-out exchanges is made of and how long it may be.
@@ -69,13 +69,12 @@ class Chat(Kind):
             tokens += exchange.tokens
         return tokens
 
-    def run(self, work: Work) -> Generator[str, None, Outcome]:
+    def run(self, work: Work) -> Generator[ChatChunk, None, Outcome]:
         message = work.task.input["message"]
         context = fit_context(work.version, history(work.task), message, budget_tokens=prompt_budget(work))
         last = None
         for last in work.model.chat(context.messages, options=model_options(work.version)):
-            if last.text:
-                yield last.text
+            yield last
         was_cut = last is not None and last.done_reason == "length"
         return Outcome(is_truncated=context.is_truncated or was_cut, notes={"context_messages": len(context.messages)})
 

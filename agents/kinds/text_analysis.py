@@ -21,7 +21,7 @@ from agents.kinds.base import (
 from agents.models import AgentTask, AgentVersion
 from agents.ollama.errors import OllamaUnavailable
 from agents.ollama.protocol import clean
-from agents.ollama.types import JsonObject, Message
+from agents.ollama.types import ChatChunk, JsonObject, Message
 
 ISO_639_1 = """
 aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
@@ -90,7 +90,7 @@ class TextAnalysis(Kind):
     def estimate_prompt(self, task: AgentTask, *, at_most: int) -> int:
         return super().estimate_prompt(task, at_most=at_most) + estimate_tokens(INSTRUCTION)
 
-    def run(self, work: Work) -> Generator[str, None, Outcome]:
+    def run(self, work: Work) -> Generator[ChatChunk, None, Outcome]:
         text = work.task.input["text"]
         if work.model.is_builtin:
             return (yield from _classical(text, reason="No model server has a model for it."))
@@ -101,7 +101,7 @@ class TextAnalysis(Kind):
             if not _may_fall_back(work, failure):
                 raise
             return (yield from _classical(text, reason=failure.detail))
-        yield json.dumps(output, ensure_ascii=False)
+        yield ChatChunk(text=json.dumps(output, ensure_ascii=False))
         return Outcome(output=output, is_truncated=shown != text, notes={"repairs": repairs})
 
 
@@ -180,8 +180,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _classical(text: str, *, reason: str) -> Generator[str, None, Outcome]:
+def _classical(text: str, *, reason: str) -> Generator[ChatChunk, None, Outcome]:
     """Analyse without a model, and say so."""
     output = analyse(text)
-    yield json.dumps(output, ensure_ascii=False)
+    yield ChatChunk(text=json.dumps(output, ensure_ascii=False))
     return Outcome(output=output, is_degraded=True, notes={"degraded_because": reason})

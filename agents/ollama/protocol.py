@@ -112,11 +112,12 @@ def _message_body(message: Message) -> JsonObject:
     if message.images:
         body["images"] = list(message.images)
     if message.tool_calls:
-        body["tool_calls"] = [_tool_call_body(call) for call in message.tool_calls]
+        body["tool_calls"] = [tool_call_body(call) for call in message.tool_calls]
     return body
 
 
-def _tool_call_body(call: ToolCall) -> JsonObject:
+def tool_call_body(call: ToolCall) -> JsonObject:
+    """Build the JSON of a tool call, as requests and answers hold it."""
     body: JsonObject = {"function": {"index": call.index, "name": call.name, "arguments": call.arguments}}
     return body | {"id": call.id} if call.id else body
 
@@ -245,7 +246,7 @@ def parse_chat_chunk(value: JsonObject) -> ChatChunk:
         model=_text(value, "model"),
         text=_text(message, "content"),
         thinking=_text(message, "thinking"),
-        tool_calls=tuple(_tool_call(call) for call in _list(message, "tool_calls")),
+        tool_calls=tuple(parse_tool_call(call) for call in _list(message, "tool_calls")),
     )
     return _finish_chunk(chunk, value)
 
@@ -271,7 +272,8 @@ def _finish_chunk(chunk: ChatChunk, value: JsonObject) -> ChatChunk:
     return chunk
 
 
-def _tool_call(value: Any) -> ToolCall:
+def parse_tool_call(value: Any) -> ToolCall:
+    """Read a tool call; raises NotOllama for what is none."""
     if not isinstance(value, dict):
         raise errors.NotOllama("a tool call is no object")
     function = _object(value, "function")

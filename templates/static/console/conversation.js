@@ -140,8 +140,8 @@ export class Conversation {
   show({ type, data }, answer) {
     const follows = isAtEnd();
     if (type === "delta") {
-      answer.text.append(data.text);
-      this.say("Answering…");
+      answer.text.append(data.text ?? "");
+      this.say(data.text ? "Answering…" : "Thinking…");
     } else if (type === "state") {
       if (data.task) this.named(data.task, answer);
       if (data.session) this.onSession(data.session);

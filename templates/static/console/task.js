@@ -24,7 +24,7 @@ async function watch() {
     url: () => page.dataset.events,
     onEvent({ type, data }) {
       if (type === "delta") {
-        output.append(data.text);
+        output.append(data.text ?? "");
       } else {
         if (data.reset) output.textContent = "";
         refresh();

@@ -71,7 +71,9 @@ def take(task: AgentTask, runner: str = "host/1/1") -> Ticket:
 
 
 def append(ticket: Ticket, text: str) -> bool:
-    (is_written,) = apply(operations.append, [operations.Append(ticket.task_id, ticket.fence, lambda: text)])
+    (is_written,) = apply(
+        operations.append, [operations.Append(ticket.task_id, ticket.fence, lambda: {"text": text} if text else {})]
+    )
     assert isinstance(is_written, bool)
     return is_written
 
@@ -79,7 +81,11 @@ def append(ticket: Ticket, text: str) -> bool:
 def succeed(ticket: Ticket, result: str, *, tail: str = "") -> bool:
     """End a run; `tail` is what of the result was not appended yet."""
     end = operations.Finish(
-        ticket.task_id, ticket.fence, AgentTask.Status.SUCCEEDED, tail=tail, fields={"result": result}
+        ticket.task_id,
+        ticket.fence,
+        AgentTask.Status.SUCCEEDED,
+        tail={"text": tail} if tail else {},
+        fields={"result": result},
     )
     (finished,) = apply(operations.finish, [end])
     assert isinstance(finished, operations.Finished)

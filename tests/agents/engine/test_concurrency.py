@@ -125,7 +125,9 @@ class Crowd:
         task_id, fence = ticket.task_id, ticket.fence
         text = f"answer to {task_id}"
         cut = chance.randrange(len(text))
-        if not writer.call(operations.append, operations.Append(task_id, fence, lambda: text[:cut])):
+        if not writer.call(
+            operations.append, operations.Append(task_id, fence, lambda: {"text": text[:cut]} if cut else {})
+        ):
             return None
         if chance.random() < 0.1:
             again = operations.SendBack(task_id, fence, "again", "attempts", delay_seconds=0.01)
@@ -133,7 +135,7 @@ class Crowd:
             return None
         fields = {"result": text}
         end = operations.Finish(
-            task_id, fence, Status.SUCCEEDED, tail=text[cut:], fields=fields, next_for=this_process()
+            task_id, fence, Status.SUCCEEDED, tail={"text": text[cut:]}, fields=fields, next_for=this_process()
         )
         finished = writer.call(operations.finish, end)
         if finished.is_owner:

@@ -11,6 +11,7 @@ from agents import kinds
 from agents.engine import execution
 from agents.kinds.chat import Chat
 from agents.models import AgentTask, Node
+from agents.ollama.types import ChatChunk
 from core.logs import JsonFormatter
 from tests.agents.engine.factories import MODEL, make_agent, make_node, submit_task
 from tests.agents.engine.invariants import Snapshot, check
@@ -32,7 +33,7 @@ class Failing(Chat):
         self.error = error
 
     def run(self, work):
-        yield "half an ans"
+        yield ChatChunk(text="half an ans")
         raise self.error
 
 

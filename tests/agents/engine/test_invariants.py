@@ -106,7 +106,14 @@ def end_of(run: Run, outcome: str, taker: Runner | None) -> operations.Finish:
             run.task_id, run.fence, Status.FAILED, error_code="no-luck", error_detail="It failed.", next_for=next_for
         )
     fields = {"result": answer_to(run.task_id)}
-    return operations.Finish(run.task_id, run.fence, Status.SUCCEEDED, tail=run.rest, fields=fields, next_for=next_for)
+    return operations.Finish(
+        run.task_id,
+        run.fence,
+        Status.SUCCEEDED,
+        tail={"text": run.rest} if run.rest else {},
+        fields=fields,
+        next_for=next_for,
+    )
 
 
 def pick(items: Sequence[Any], index: int) -> Any:
@@ -272,7 +279,7 @@ class EngineMachine(RuleBasedStateMachine):
         runs = list(dict.fromkeys(pick(self.runs, index) for index in picks))
         pieces = [run.rest[:length] for run in runs]
         changes = [
-            operations.Append(run.task_id, run.fence, lambda piece=piece: piece)
+            operations.Append(run.task_id, run.fence, lambda piece=piece: {"text": piece} if piece else {})
             for run, piece in zip(runs, pieces, strict=True)
         ]
         for run, piece, is_written in zip(runs, pieces, apply(operations.append, changes), strict=True):

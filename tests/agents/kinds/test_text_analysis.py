@@ -31,7 +31,7 @@ def outcome_of(work):
     run, text = TextAnalysis().run(work), ""
     while True:
         try:
-            text += next(run)
+            text += next(run).text
         except StopIteration as stop:
             return text, stop.value
 

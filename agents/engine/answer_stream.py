@@ -1,4 +1,4 @@
-"""The text of a run on its way into events: the first piece at once, later ones in groups."""
+"""The answer of a run on its way into events: the first piece at once, later ones in groups."""
 
 import threading
 import time
@@ -6,7 +6,9 @@ from concurrent.futures import Future
 
 from agents.engine.grant import Ticket
 from agents.engine.operations import Append, append
+from agents.engine.pieces import join, piece_of
 from agents.engine.process import writer
+from agents.ollama.types import ChatChunk, JsonObject
 
 # Seconds between two writes of one stream: short while few streams run, longer when hundreds share the writer.
 SHORTEST_GROUP_SECONDS = 0.05
@@ -18,24 +20,27 @@ class LeaseLost(Exception):
     """The run does not own its task any more: stop and discard."""
 
 
-class TextStream:
+class AnswerStream:
     """Gathers the pieces of an answer; the writer collects them when their time has come."""
 
     def __init__(self, ticket: Ticket) -> None:
         self._ticket = ticket
         self._lock = threading.Lock()
-        self._waiting: list[str] = []
-        self._pulled: list[str] = []
+        self._waiting: list[JsonObject] = []
+        self._pulled: list[JsonObject] = []
         # Oldest first. One may be on its way to the disk while the next, for what came since, waits for its time.
         self._writes: list[Future[bool]] = []
         self._is_scheduled = False
         self._last_write = float("-inf")
 
-    def add(self, text: str, *, live_streams: int) -> None:
+    def add(self, chunk: ChatChunk, *, live_streams: int) -> None:
         """Take a piece. Raises LeaseLost if an earlier one was refused, and what writing it failed with."""
         self._check([write for write in self._writes if write.done()])
+        piece = piece_of(chunk)
+        if not piece:
+            return
         with self._lock:
-            self._waiting.append(text)
+            self._waiting.append(piece)
             if self._is_scheduled:
                 return
             self._is_scheduled = True
@@ -46,7 +51,7 @@ class TextStream:
         change = Append(self._ticket.task_id, self._ticket.fence, self._pull)
         self._writes.append(writer.send(append, change, delay_seconds=delay))
 
-    def finish(self) -> str:
+    def finish(self) -> JsonObject:
         """Return what is not written yet, for the write that ends the run. Raises as `add`."""
         self._check([write for write in self._writes if not write.cancel()])
         return self._pull()
@@ -58,17 +63,17 @@ class TextStream:
                 raise LeaseLost
             self._writes.remove(write)
 
-    def _pull(self) -> str:
+    def _pull(self) -> JsonObject:
         """Give what has gathered since the last pull."""
         with self._lock:
             self._is_scheduled = False
-            text = "".join(self._waiting)
+            piece = join(self._waiting)
             self._waiting.clear()
-            self._pulled.append(text)
-        return text
+            self._pulled.append(piece)
+        return piece
 
     @property
     def text(self) -> str:
-        """All that was pulled: what the events hold, once written."""
+        """The text of all that was pulled: what the events hold, once written."""
         with self._lock:
-            return "".join(self._pulled)
+            return "".join(piece.get("text", "") for piece in self._pulled)

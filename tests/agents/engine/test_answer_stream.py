@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from agents.engine import text_stream
+from agents.engine import answer_stream
+from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.grant import Ticket
 from agents.engine.submit import cancel
-from agents.engine.text_stream import LeaseLost, TextStream
 from agents.models import TaskEvent
+from agents.ollama.types import ChatChunk
 from tests.agents.engine.factories import make_agent, make_node, submit_task, succeed, take
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
@@ -27,32 +28,32 @@ def pieces(ticket: Ticket) -> list[str]:
 
 
 def test_the_first_piece_is_written_at_once_and_the_next_ones_later(ticket, started_writer, wait_until, monkeypatch):
-    monkeypatch.setattr(text_stream, "SHORTEST_GROUP_SECONDS", 3600)
-    monkeypatch.setattr(text_stream, "LONGEST_GROUP_SECONDS", 3600)
-    stream = TextStream(ticket)
-    stream.add("first ", live_streams=1)
+    monkeypatch.setattr(answer_stream, "SHORTEST_GROUP_SECONDS", 3600)
+    monkeypatch.setattr(answer_stream, "LONGEST_GROUP_SECONDS", 3600)
+    stream = AnswerStream(ticket)
+    stream.add(ChatChunk(text="first "), live_streams=1)
     wait_until(lambda: pieces(ticket) == ["first "])
-    stream.add("second ", live_streams=1)
-    stream.add("third", live_streams=1)
+    stream.add(ChatChunk(text="second "), live_streams=1)
+    stream.add(ChatChunk(text="third"), live_streams=1)
 
-    assert stream.finish() == "second third"  # now, not in an hour
+    assert stream.finish() == {"text": "second third"}  # now, not in an hour
     assert stream.text == "first second third"
     assert pieces(ticket) == ["first "]
 
 
 def test_many_pieces_become_few_events_and_none_is_lost(ticket, started_writer, wait_until):
     words: list[str] = []
-    stream = TextStream(ticket)
+    stream = AnswerStream(ticket)
 
     def answer_goes_on() -> bool:
         for _ in range(20):
             words.append(f"word{len(words)} ")
-            stream.add(words[-1], live_streams=1)
+            stream.add(ChatChunk(text=words[-1]), live_streams=1)
         return len(pieces(ticket)) >= 4
 
     wait_until(answer_goes_on)
     tail = stream.finish()
-    assert succeed(ticket, stream.text, tail=tail)
+    assert succeed(ticket, stream.text, tail=tail["text"])
 
     assert "".join(pieces(ticket)) == "".join(words) == stream.text
     assert len(pieces(ticket)) * 10 < len(words)
@@ -60,41 +61,41 @@ def test_many_pieces_become_few_events_and_none_is_lost(ticket, started_writer, 
 
 def test_busy_processes_write_larger_groups(ticket, monkeypatch):
     delays: list[float] = []
-    monkeypatch.setattr(text_stream, "writer", HeldWriter(delays))
+    monkeypatch.setattr(answer_stream, "writer", HeldWriter(delays))
     for live_streams in (1, 100, 1000):
-        stream = TextStream(ticket)
-        stream.add("first", live_streams=live_streams)
+        stream = AnswerStream(ticket)
+        stream.add(ChatChunk(text="first"), live_streams=live_streams)
         stream._pull()
-        stream.add("second", live_streams=live_streams)
+        stream.add(ChatChunk(text="second"), live_streams=live_streams)
     assert [round(delay, 2) for delay in delays] == [0, 0.05, 0, 0.1, 0, 0.25]
 
 
 def test_a_piece_that_comes_during_a_write_gets_a_write_of_its_own(ticket, monkeypatch):
     """Or it would stay unseen until the model says more, however long that takes."""
     held = HeldWriter([])
-    monkeypatch.setattr(text_stream, "writer", held)
-    stream = TextStream(ticket)
-    stream.add("first", live_streams=1)
-    assert held.changes[0].text == "first"  # on its way to the disk
-    stream.add("second", live_streams=1)
-    assert [change.text for change in held.changes] == ["first", "second"]
+    monkeypatch.setattr(answer_stream, "writer", held)
+    stream = AnswerStream(ticket)
+    stream.add(ChatChunk(text="first"), live_streams=1)
+    assert held.changes[0].piece == {"text": "first"}  # on its way to the disk
+    stream.add(ChatChunk(text="second"), live_streams=1)
+    assert [change.piece["text"] for change in held.changes] == ["first", "second"]
 
 
 def test_it_stops_once_the_task_is_lost(ticket, started_writer, wait_until):
-    stream = TextStream(ticket)
+    stream = AnswerStream(ticket)
     assert cancel(ticket.task_id)
     with pytest.raises(LeaseLost):
-        wait_until(lambda: stream.add("too late", live_streams=1))
+        wait_until(lambda: stream.add(ChatChunk(text="too late"), live_streams=1))
     assert pieces(ticket) == []
 
 
 def test_an_answer_with_a_lost_piece_never_ends_well(ticket, monkeypatch):
     held = HeldWriter([])
-    monkeypatch.setattr(text_stream, "writer", held)
-    stream = TextStream(ticket)
-    stream.add("first", live_streams=1)
+    monkeypatch.setattr(answer_stream, "writer", held)
+    stream = AnswerStream(ticket)
+    stream.add(ChatChunk(text="first"), live_streams=1)
     assert held.futures[0].set_running_or_notify_cancel()
-    assert held.changes[0].text == "first"
+    assert held.changes[0].piece == {"text": "first"}
     held.futures[0].set_exception(OperationalError("the disk is full"))
     with pytest.raises(OperationalError):
         stream.finish()
