@@ -84,12 +84,25 @@ def free_dead_runners() -> int:
     runners = set(AgentTask.objects.running().exclude(runner="").order_by().values_list("runner", flat=True))
     if this_process() in runners:
         give_back_forgotten()
-    dead = [runner for runner in runners if is_on_this_host(runner) and not is_alive(runner)]
+    release_reservations()
+    dead = [runner for runner in runners if _is_dead(runner)]
     if not dead:
         return 0
     freed = writer.call(operations.reap, Q(runner__in=dead))
     logger.warning("Freed %d tasks of %d dead processes.", freed, len(dead))
     return freed
+
+
+def release_reservations() -> None:
+    """Let any runner have the tasks that dead processes of this host waited for."""
+    waiting = AgentTask.objects.queued().exclude(reserved_for="").order_by()
+    for process in waiting.values_list("reserved_for", flat=True).distinct():
+        if _is_dead(process):
+            writer.call(operations.release, process)
+
+
+def _is_dead(process: str) -> bool:
+    return is_on_this_host(process) and not is_alive(process)
 
 
 def give_back_forgotten() -> None:

@@ -53,13 +53,24 @@ class Slots:
         """The models that tasks wait for and that have a free slot."""
         return sorted(model for model in self.waiting if self.free(model))
 
+    def has_place_besides(self, model: str, node_id: UUID | None) -> bool:
+        """Tell whether another node than this one has the model, be it busy now."""
+        return bool(self._besides(model, node_id))
+
+    def _besides(self, model: str, node_id: UUID | None) -> list[Place]:
+        return [place for place in self._places.get(model, []) if place.node_id != node_id]
+
     def free(self, model: str) -> int:
         places = self._places.get(model, [])
         return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in places)
 
-    def occupy(self, model: str) -> Place | None:
-        """Take the best free slot of a model; None where there is none."""
-        place = routing.choose(self._places.get(model, []), self._running)
+    def occupy(self, model: str, *, avoiding: UUID | None = None) -> Place | None:
+        """Take the best free slot of a model; None where there is none.
+
+        avoiding: a node that is taken only where there is no other.
+        """
+        places = self._places.get(model, [])
+        place = routing.choose(self._besides(model, avoiding) or places, self._running)
         if place is not None:
             self._running[place.id] = self._running.get(place.id, 0) + 1
         return place
@@ -77,7 +88,10 @@ def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Tick
     """Grant as `grant` does, at places that are locked already."""
     tickets: list[Ticket] = []
     for model in slots.wanted:
-        for place, tasks in _assign(model, slots, now).items():
+        for (place, reserved_for), tasks in _assign(model, slots, now).items():
+            if reserved_for:  # that process follows the task, and sees that it is its own now
+                transitions.start(tasks, place, now, runner=reserved_for)
+                continue
             direct = tasks[: takers.count] if takers else []
             if direct and takers:
                 takers.count -= len(direct)
@@ -88,16 +102,16 @@ def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Tick
     return tickets
 
 
-def _assign(model: str, slots: Slots, now: datetime) -> dict[Place, list[AgentTask]]:
-    """Match the longest waiting tasks of a model with its free slots."""
-    assigned: dict[Place, list[AgentTask]] = defaultdict(list)
+def _assign(model: str, slots: Slots, now: datetime) -> dict[tuple[Place, str], list[AgentTask]]:
+    """Match the longest waiting tasks of a model with its free slots, by place and by whom they are reserved for."""
+    assigned: dict[tuple[Place, str], list[AgentTask]] = defaultdict(list)
     due = Q(run_after=None) | Q(run_after__lte=now)
     waiting = AgentTask.objects.queued().filter(due, model=model, deadline_at__gt=now).order_by("pk")
-    rows = waiting.only("pk", "status", "fence", "event_count", "interruptions")
+    rows = waiting.only("pk", "status", "fence", "event_count", "interruptions", "reserved_for", "avoided_node_id")
     for task in rows.select_for_update(skip_locked=True, no_key=True)[: slots.free(model)]:
-        place = slots.occupy(model)
-        assert place is not None, "fewer slots than were free"
-        assigned[place].append(task)
+        place = slots.occupy(model, avoiding=task.avoided_node_id)
+        if place is not None:  # else what is free is the node where it has just failed
+            assigned[place, task.reserved_for].append(task)
     return assigned
 
 

@@ -58,8 +58,15 @@ class Submission:
 
 @dataclass(frozen=True)
 class Submitted:
+    """is_replay: an earlier request made the task. shares: an equal request is being answered by it, and takes part.
+
+    granted: the task as it was written, where the process that it is reserved for runs it at once.
+    """
+
     task_id: uuid.UUID
-    is_replay: bool
+    is_replay: bool = False
+    shares: bool = False
+    granted: AgentTask | None = None
 
 
 def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted | Exception]:
@@ -76,9 +83,13 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     tasks: list[AgentTask] = []
     news: list[TaskEvent] = []
     written = _written_before(submissions, now)
+    leaders = statements.being_answered({submission.task.request_key for submission in submissions} - {""})
     for submission in submissions:
         if submission.task.pk in written:
-            answers.append(Submitted(submission.task.pk, is_replay=False))
+            answers.append(Submitted(submission.task.pk))
+            continue
+        if leader := leaders.get(submission.task.request_key):
+            answers.append(Submitted(leader, shares=True))
             continue
         task = copy.copy(submission.task)
         try:
@@ -86,8 +97,8 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
         except Refused as refusal:
             answers.append(refusal)
             continue
-        answers.append(answer)
         if answer.is_replay:
+            answers.append(answer)
             continue
         accepted.append(submission)
         tasks.append(task)
@@ -97,6 +108,9 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             waiting[task.model] = waiting.get(task.model, 0) + 1
         else:
             news.append(transitions.start_unsaved(task, place, now))
+        answers.append(Submitted(task.pk, granted=task if task.runner else None))
+        if task.request_key:
+            leaders[task.request_key] = task.pk
     _insert(accepted, tasks, news, now)
     book.write()
     fill(slots, now)
@@ -115,12 +129,12 @@ def _admit(submission: Submission, task: AgentTask, waiting: dict[str, int], boo
     """Let a task in, unless an earlier request made it. Raises QueueFull, TooManyTasks, TokenBudgetExhausted."""
     if submission.idempotency_key is None:
         _reserve(submission, task, waiting, book)
-        return Submitted(task_id=task.pk, is_replay=False)
+        return Submitted(task.pk)
     with transaction.atomic():  # a refusal leaves no idempotency record behind
         task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
         if task_id == task.pk:
             _reserve(submission, task, waiting, book)
-    return Submitted(task_id=task_id, is_replay=task_id != task.pk)
+    return Submitted(task_id, is_replay=task_id != task.pk)
 
 
 def _reserve(submission: Submission, task: AgentTask, waiting: dict[str, int], book: Book) -> None:
@@ -310,29 +324,49 @@ def _grant_after(ended: Sequence[Finish], tasks: dict[uuid.UUID, AgentTask], now
 
 @dataclass(frozen=True)
 class SendBack:
-    """A run that ends without an answer, so that the task starts over."""
+    """A run that ends without an answer, so that the task starts over.
+
+    delay_seconds: how long it waits, unless another node than the one that it `avoids` can take it at once.
+    keeps_reservation: whether the process that ran it waits to run it again.
+    """
 
     task_id: uuid.UUID
     fence: int
     reason: str
     counts: str | None = None
     delay_seconds: float = 0
+    avoids: uuid.UUID | None = None
+    keeps_reservation: bool = False
 
 
 def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
     """Put tasks back into the queue; False where the run does not own its task any more."""
     tasks = statements.lock_tasks({change.task_id for change in changes})
+    models = {task.model for task in tasks.values()}
+    slots = Slots(models if any(change.avoids for change in changes) else ())
     answers, news = [], []
     for change in changes:
         task = tasks.get(change.task_id)
         is_owner = transitions.is_held(task, change.fence)
         if is_owner and task is not None:
-            run_after = now + timedelta(seconds=change.delay_seconds) if change.delay_seconds else None
-            news += transitions.send_back(task, now, reason=change.reason, run_after=run_after, counts=change.counts)
+            news += transitions.send_back(
+                task,
+                now,
+                reason=change.reason,
+                run_after=_run_after(change, task, slots, now),
+                counts=change.counts,
+                avoids=change.avoids,
+                keeps_reservation=change.keeps_reservation,
+            )
         answers.append(is_owner)
     transitions.record(news)
-    grant({task.model for task in tasks.values()}, now)
+    grant(models, now)
     return answers
+
+
+def _run_after(change: SendBack, task: AgentTask, slots: Slots, now: datetime) -> datetime | None:
+    can_go_elsewhere = change.avoids is not None and slots.has_place_besides(task.model, change.avoids)
+    return now + timedelta(seconds=change.delay_seconds) if change.delay_seconds and not can_go_elsewhere else None
 
 
 @dataclass(frozen=True)
@@ -391,6 +425,16 @@ def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
     free = unclaimed.select_for_update(skip_locked=True, no_key=True)
     AgentTask.objects.filter(pk__in=free.values("pk")).update(announced_at=now)
     return [None] * len(task_ids)
+
+
+def release(processes: Sequence[str], _: datetime) -> list[int]:
+    """Let any runner have the waiting tasks that are reserved for these processes, which are dead; count them."""
+    counts: list[int] = []
+    for process in processes:
+        waiting = AgentTask.objects.queued().filter(reserved_for=process)
+        tasks = statements.lock_tasks(set(waiting.values_list("pk", flat=True)))
+        counts.append(AgentTask.objects.queued().filter(pk__in=tasks).update(reserved_for=""))
+    return counts
 
 
 # The caretaker's ---------------------------------------------------------------------------------------------------
@@ -453,7 +497,7 @@ def grant_waiting(models: Sequence[str], now: datetime) -> list[None]:
 STAGES: tuple[tuple[Operation[Any, Any], ...], ...] = (
     (take, take_oldest, append, renew, mark_announced, renew_unclaimed, finish),
     (send_back,),
-    (cancel,),
+    (cancel, release),
     (reap,),
     (expire,),
     (submit,),

@@ -11,23 +11,24 @@ from agents.models import AgentVersion
 from agents.models.node import BUILTIN_MODEL, canonical_model_name
 
 
-def resolve_model(version: AgentVersion) -> str:
+def resolve_model(version: AgentVersion, *, named: str = "") -> str:
     """Name the model that a new task of this version runs on.
 
-    The version's own model, or, where it names none, the default model or whichever the nodes have. Where every node
-    that has it is down, or none has it, the built-in model takes its place if the version allows that.
+    The model that the asker names, else the version's own, else the default model or whichever the nodes have. Where
+    every node that has it is down, or none has it, the built-in model takes its place if the version allows that.
     Raises ModelNotAvailable.
     """
     models = statements.known_models()
-    named = version.model or _any_model(models)
-    having = [model for model in models if model.name == named]
+    wanted = canonical_model_name(named) or version.model
+    chosen = wanted or _any_model(models)
+    having = [model for model in models if model.name == chosen]
     if any(not model.is_down for model in having):
-        return named
-    if version.allows_builtin_fallback or not version.model:
+        return chosen
+    if version.allows_builtin_fallback or not wanted:
         return BUILTIN_MODEL
     if having:
-        return named
-    raise ModelNotAvailable(version.model)
+        return chosen
+    raise ModelNotAvailable(wanted)
 
 
 def _any_model(models: Sequence[KnownModel]) -> str:

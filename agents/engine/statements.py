@@ -127,6 +127,18 @@ def unfinished_tasks() -> list[UnfinishedTasks]:
     ]
 
 
+def being_answered(request_keys: Collection[str]) -> dict[str, uuid.UUID]:
+    """Find the unfinished tasks that answer these requests. Whoever adds one holds the places of its model."""
+    if not request_keys:
+        return {}
+    rows = _rows(
+        "SELECT request_key, id FROM agents_agenttask WHERE request_key <> '' "  # noqa: S608 - placeholders only
+        f"AND status IN ('queued', 'running', 'waiting_approval') AND request_key IN ({_marks(request_keys)})",
+        request_keys,
+    )
+    return {key: _uuid(task_id) for key, task_id in rows}
+
+
 def lock_tasks(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:
     """Read and lock tasks without their long texts, in one order everywhere so that two never wait for each other."""
     if not task_ids:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 from django.db import IntegrityError
 
@@ -34,44 +34,46 @@ class Accepted:
     is_replay: bool
 
 
-def submit(
-    *,
-    agent: Agent,
-    owner: User,
-    api_key: ApiKey | None = None,
-    input: Mapping[str, Any],  # noqa: A002 - what the API calls it
-    session: ChatSession | None = None,
-    starts_session: bool = False,
-    version: AgentVersion | None = None,
-    idempotency_key: IdempotencyKey | None = None,
-    retry_of: AgentTask | None = None,
-    allowed_models: Collection[str] = (),
-) -> Accepted:
-    """Accept a task for an agent; when this returns, the task is committed and will end.
+class Asked(TypedDict, total=False):
+    """What a task is asked for with.
 
     api_key: the key that asks, where one does; its limits count beside those of the owner and the team.
-    input: what the agent's kind asks for, such as {"message": …}.
+    input: what the kind asks for, such as {"message": …}.
+    kind: what is to be done, in place of what the agent does. model: what it is to be done with, in place of the
+    version's model.
     session: the conversation to go on with; starts_session begins a new one, for kinds that have them.
     version: a version to try instead of the live one. allowed_models: what the task may run on; none: any model.
+    request_key: equal for requests that may share an answer. reserved_for: the process that waits to run the task.
+    """
+
+    agent: Required[Agent]
+    owner: Required[User]
+    input: Required[Mapping[str, Any]]
+    api_key: ApiKey | None
+    kind: Kind
+    model: str
+    session: ChatSession | None
+    starts_session: bool
+    version: AgentVersion | None
+    idempotency_key: IdempotencyKey | None
+    retry_of: AgentTask | None
+    allowed_models: Collection[str]
+    request_key: str
+    reserved_for: str
+
+
+def submit(**asked: Unpack[Asked]) -> Accepted:
+    """Accept a task for an agent; when this returns, the task is committed and will end.
+
     Raises InvalidInput, AgentNotReady, SessionClosed, ModelNotAvailable, ModelNotPermitted, QueueFull, TooManyTasks,
     TokenBudgetExhausted, IdempotencyConflict.
     """
     try:
-        submission = _prepare(
-            agent=agent,
-            owner=owner,
-            api_key=api_key,
-            input=input,
-            session=session,
-            starts_session=starts_session,
-            version=version,
-            idempotency_key=idempotency_key,
-            retry_of=retry_of,
-            allowed_models=allowed_models,
-        )
+        submission = prepare(**asked)
     except Refused:
         # What was accepted once stays accepted when its request is repeated, also if it would be refused by now.
-        first = idempotency.find(idempotency_key) if idempotency_key else None
+        key = asked.get("idempotency_key")
+        first = idempotency.find(key) if key else None
         if first is None:
             raise
         return Accepted(task_id=first, is_replay=True)
@@ -82,44 +84,37 @@ def submit(
     return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
 
 
-def _prepare(
-    *,
-    agent: Agent,
-    owner: User,
-    api_key: ApiKey | None,
-    input: Mapping[str, Any],  # noqa: A002 - as above
-    session: ChatSession | None,
-    starts_session: bool,
-    version: AgentVersion | None,
-    idempotency_key: IdempotencyKey | None,
-    retry_of: AgentTask | None,
-    allowed_models: Collection[str],
-) -> operations.Submission:
-    """Check everything that can be checked before the transaction."""
-    version = version or agent.live_version
+def prepare(**asked: Unpack[Asked]) -> operations.Submission:
+    """Check everything that can be checked before the transaction. Raises as `submit`."""
+    agent, owner, session = asked["agent"], asked["owner"], asked.get("session")
+    version = asked.get("version") or agent.live_version
     if not agent.is_enabled or version is None:
         raise AgentNotReady(f"The agent {agent.name!r} is disabled or has no live version.")
-    kind = KINDS[agent.kind]
+    kind = asked.get("kind") or KINDS[agent.kind]
     if session is not None:
         _check_session(session, agent, kind)
-    cleaned = kind.clean(input, version)
-    model = routing.resolve_model(version)
+    cleaned = kind.clean(asked["input"], version)
+    model = routing.resolve_model(version, named=asked.get("model", ""))
+    allowed_models = asked.get("allowed_models")
     if allowed_models and model not in map(canonical_model_name, allowed_models):
         raise ModelNotPermitted(f"Your key may not use the model {model!r}.")
     task_id = uuid7()
-    new_session = _new_session(agent, owner, cleaned) if starts_session and kind.has_sessions and not session else None
+    begins = asked.get("starts_session") and kind.has_sessions and not session
+    new_session = _new_session(agent, owner, cleaned) if begins else None
     conversation = session or new_session
     task = AgentTask(
         id=task_id,
         agent=agent,
         version=version,
-        kind=agent.kind,
+        kind=kind.name,
         model=model,
+        request_key=asked.get("request_key", ""),
+        reserved_for=asked.get("reserved_for", ""),
         session=conversation,
         owner=owner,
         team_id=owner.team_id,  # type: ignore[misc]  # keys with a default look optional to the stubs
-        api_key=api_key,
-        retry_of=retry_of,
+        api_key=asked.get("api_key"),
+        retry_of=asked.get("retry_of"),
         input=cleaned,
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
     )
@@ -127,7 +122,7 @@ def _prepare(
         task=task,
         new_session=new_session,
         message=_message(task, conversation) if conversation else None,
-        idempotency_key=idempotency_key,
+        idempotency_key=asked.get("idempotency_key"),
         charge=charges.charge_for(task),
     )
 
@@ -147,6 +142,8 @@ def resubmit(
         agent=task.agent,
         owner=owner,
         api_key=api_key,
+        kind=KINDS[task.kind],
+        model="" if task.kind == task.agent.kind else task.model,
         input=task.input,
         session=task.session if task.session and task.session.closed_at is None else None,
         idempotency_key=idempotency_key,

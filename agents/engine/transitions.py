@@ -4,6 +4,7 @@ A change is an update that names the state and the fence it starts from, and it 
 `announced_at` is emptied by a grant and filled by the announcement, so that a crash between the two loses no wake-up.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,16 +59,22 @@ def start(tasks: Sequence[AgentTask], place: Place, now: datetime, *, runner: st
 
 
 def start_unsaved(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
-    """Have a task begin its life RUNNING, as `start` would leave it; the caller saves it and this event."""
+    """Have a task begin its life RUNNING, as `start` would leave it; the caller saves it and this event.
+
+    One that is reserved for a process, the one that submits it, is that process's to run.
+    """
     task.status, task.fence = Status.RUNNING, 1
     task.node_id, task.node_model_id = place.node_id, place.id
     task.lease_until, task.granted_at = lease_end(now), now
-    _after_commit(hints.granted, [task])
+    if task.reserved_for:
+        task.runner, task.started_at, task.announced_at = task.reserved_for, now, now
+    else:
+        _after_commit(hints.granted, [task])
     return _start_event(task, place, now)
 
 
 def _start_event(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
-    data = {"status": Status.RUNNING, "node": place.node, "model": place.model}
+    data = {"status": Status.RUNNING, "node": place.node, "model": place.model, "run": task.fence}
     return event(task, TaskEvent.Type.STATE, data, now)
 
 
@@ -78,12 +85,19 @@ def send_back(
     reason: str,
     run_after: datetime | None = None,
     counts: str | None = None,
+    avoids: uuid.UUID | None = None,
+    keeps_reservation: bool = False,
 ) -> list[TaskEvent]:
-    """RUNNING -> QUEUED: the task starts over; the text so far is void. Returns the events to record.
+    """RUNNING -> QUEUED: the task starts over; the answer so far is void. Returns the events to record.
 
     counts: the counter to raise, "attempts" after an error, "interruptions" after the death of a runner, or None.
+    avoids: a node that it should not go to again. keeps_reservation: whether the process that ran it waits for it.
     """
     changes: dict[str, Any] = {counts: getattr(task, counts) + 1} if counts else {}
+    if avoids is not None:
+        changes["avoided_node_id"] = avoids
+    if task.reserved_for and not keeps_reservation:
+        changes["reserved_for"] = ""
     return _move(
         task,
         now,

@@ -63,6 +63,9 @@ class AgentTask(UUIDModel):
         db_index=False,
         help_text="The key that submitted it; empty for a person's sign-in.",
     )
+    request_key = models.CharField(
+        max_length=64, blank=True, help_text="Equal for tasks whose answer would be the same; empty: nobody shares it."
+    )
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
     input = models.JSONField()
     deadline_at = models.DateTimeField()
@@ -91,6 +94,18 @@ class AgentTask(UUIDModel):
     fence = models.PositiveBigIntegerField(default=0)
     runner = models.CharField(
         max_length=200, blank=True, help_text="The process that runs it; empty until one took it."
+    )
+    reserved_for = models.CharField(
+        max_length=200, blank=True, help_text="The process that waits to run it itself; empty: any runner may."
+    )
+    avoided_node = models.ForeignKey(
+        Node,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        help_text="Where it failed last: it goes elsewhere, if there is anywhere else.",
     )
     lease_until = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True, help_text="When its grant was published to runners.")
@@ -141,6 +156,12 @@ class AgentTask(UUIDModel):
                 fields=["deadline_at"],
                 condition=models.Q(status__in=["queued", "running", "waiting_approval"]),
                 name="deadlines",
+            ),
+            # The submission: equal requests that are being answered already.
+            models.Index(
+                fields=["request_key"],
+                condition=~models.Q(request_key="") & models.Q(status__in=["queued", "running", "waiting_approval"]),
+                name="equal_requests",
             ),
             models.Index(fields=["owner", "-id"], name="tasks_of_owner"),  # a person's list
             models.Index(fields=["status", "-id"], name="tasks_by_status"),  # the console's list, filtered

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from agents.engine import operations
 from agents.engine.errors import AgentNotReady, ModelNotAvailable, NotFinished, QueueFull, SessionClosed
-from agents.engine.submit import _prepare, cancel, resubmit, submit
+from agents.engine.submit import cancel, prepare, resubmit, submit
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, ChatMessage, ChatSession, NodeModel, TaskEvent
 from core.exceptions import IdempotencyConflict, InvalidInput
@@ -160,11 +160,9 @@ def test_an_agent_that_is_deleted_under_a_submission_takes_no_task():
 # Tried again ---------------------------------------------------------------------------------------------------------
 
 
-def submission(agent: Agent, **key: Any) -> operations.Submission:
+def submission(agent: Agent, **asked: Any) -> operations.Submission:
     """What `submit` hands to the writer."""
-    arguments: dict[str, Any] = dict.fromkeys(["api_key", "session", "version", "retry_of", "idempotency_key"])
-    arguments |= {"starts_session": True, "allowed_models": (), **key}
-    return _prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, **arguments)
+    return prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, starts_session=True, **asked)
 
 
 def try_and_fail(change: operations.Submission) -> None:
