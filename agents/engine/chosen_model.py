@@ -2,18 +2,31 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from django.db import connection
 
 from agents.builtin.answer import answer
+from agents.kinds.base import CannotAnswer
 from agents.models import Node, NodeModel
 from agents.ollama.client import OllamaClient
-from agents.ollama.types import ChatChunk, ChatRequest, JsonObject, Message, Timeouts
+from agents.ollama.types import (
+    ChatChunk,
+    ChatRequest,
+    EmbedRequest,
+    EmbedResult,
+    GenerateRequest,
+    JsonObject,
+    Message,
+    Timeouts,
+)
 from core.net.http import Interrupt
 
 # Ollama's own default on machines with little graphics memory.
 DEFAULT_CONTEXT_TOKENS = 4096
+
+RequestT = TypeVar("RequestT", bound=ChatRequest | GenerateRequest | EmbedRequest)
 
 
 def client_for(node: Node) -> OllamaClient:
@@ -26,34 +39,41 @@ def client_for(node: Node) -> OllamaClient:
     return OllamaClient(node.url, timeouts=timeouts)
 
 
-class ChosenModel:
-    """A model on a node, for one run; remembers what the receipt will tell.
+class ModelAtWork:
+    """A model on a node during one run; remembers what the receipt will tell.
 
-    deadline: a time.monotonic() value after which no call goes on.
+    options: those of the task's version.
     """
 
-    def __init__(self, place: NodeModel, options: JsonObject, interrupt: Interrupt, deadline: float) -> None:
+    def __init__(self, place: NodeModel, options: JsonObject) -> None:
         self.place = place
         self.node = place.node
         self.is_builtin = place.node.is_builtin
-        self.context_tokens = _context_tokens(place, options)
-        self._interrupt = interrupt
-        self._deadline = deadline
+        pinned, asked = place.pinned_context_tokens, options.get("num_ctx")
+        self._given_context = pinned or (asked if isinstance(asked, int) and asked > 0 else None)
+        known = self._given_context or place.loaded_context_tokens
+        self.knows_context = known is not None
+        self.context_tokens = known or DEFAULT_CONTEXT_TOKENS
         self.calls: list[ChatChunk] = []
 
-    def chat(
-        self, messages: tuple[Message, ...], *, options: JsonObject, schema: JsonObject | None = None
-    ) -> Iterator[ChatChunk]:
-        _release_connection()
-        if self.is_builtin:
-            chunks = _builtin_chunks(messages)
-        else:
-            request = ChatRequest(model=self.place.name, messages=messages, options=options, format=schema)
-            chunks = client_for(self.node).chat(request, interrupt=self._interrupt, deadline=self._deadline)
-        for chunk in chunks:
-            if chunk.done:
-                self.calls.append(chunk)
-            yield chunk
+    def pinned(self, request: RequestT) -> RequestT:
+        """The request with the window that operators chose, or none: what another call chose may not count."""
+        options = {name: value for name, value in request.options.items() if name != "num_ctx"}
+        if self._given_context is not None:
+            options["num_ctx"] = self._given_context
+        return replace(request, options=options)
+
+    def noted(self, result: EmbedResult) -> EmbedResult:
+        """Remember what an embedding took."""
+        self.calls.append(
+            ChatChunk(
+                done=True,
+                prompt_tokens=result.prompt_tokens,
+                total_seconds=result.total_seconds,
+                load_seconds=result.load_seconds,
+            )
+        )
+        return result
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -81,21 +101,76 @@ class ChosenModel:
         }
 
 
+class ChosenModel(ModelAtWork):
+    """The model of a run that has a thread of its own.
+
+    deadline: a time.monotonic() value after which no call goes on.
+    """
+
+    def __init__(self, place: NodeModel, options: JsonObject, interrupt: Interrupt, deadline: float) -> None:
+        super().__init__(place, options)
+        self._interrupt = interrupt
+        self._deadline = deadline
+
+    def chat(
+        self, messages: tuple[Message, ...], *, options: JsonObject, schema: JsonObject | None = None
+    ) -> Iterator[ChatChunk]:
+        return self.ask(ChatRequest(model=self.place.name, messages=messages, options=options, format=schema))
+
+    def ask(self, request: ChatRequest | GenerateRequest) -> Iterator[ChatChunk]:
+        _release_connection()
+        for chunk in builtin_chunks(request) if self.is_builtin else self._chunks(self.pinned(request)):
+            if chunk.done:
+                self.calls.append(chunk)
+            yield chunk
+
+    def _chunks(self, request: ChatRequest | GenerateRequest) -> Iterator[ChatChunk]:
+        client = client_for(self.node)
+        if isinstance(request, ChatRequest):
+            return client.chat(request, interrupt=self._interrupt, deadline=self._deadline)
+        return client.generate(request, interrupt=self._interrupt, deadline=self._deadline)
+
+    def embed(self, request: EmbedRequest) -> EmbedResult:
+        if self.is_builtin:
+            raise cannot_embed()
+        _release_connection()
+        asked = self.pinned(request)
+        result = client_for(self.node).embed(
+            asked.model,
+            list(asked.inputs),
+            truncate=asked.truncate,
+            dimensions=asked.dimensions,
+            keep_alive=asked.keep_alive,
+            options=asked.options,
+            interrupt=self._interrupt,
+            deadline=self._deadline,
+        )
+        return self.noted(result)
+
+
 def _release_connection() -> None:
     """Give a pooled database connection back before a long wait; SQLite's own stays with its thread."""
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
         connection.close()
 
 
-def _context_tokens(place: NodeModel, options: JsonObject) -> int:
-    given = options.get("num_ctx")
-    return given if isinstance(given, int) and given > 0 else place.loaded_context_tokens or DEFAULT_CONTEXT_TOKENS
+def cannot_embed() -> CannotAnswer:
+    return CannotAnswer("cannot-embed", "The built-in model makes no embeddings.")
 
 
-def _builtin_chunks(messages: tuple[Message, ...]) -> Iterator[ChatChunk]:
-    system = "\n".join(message.content for message in messages if message.role == "system")
+def builtin_chunks(request: ChatRequest | GenerateRequest) -> Iterator[ChatChunk]:
+    """Answer without a model server."""
     started = time.perf_counter()
-    for piece in answer(messages[-1].content, system_prompt=system):
+    question, system = _question(request)
+    for piece in answer(question, system_prompt=system):
         yield ChatChunk(model="builtin", text=piece)
     seconds = time.perf_counter() - started
     yield ChatChunk(model="builtin", done=True, done_reason="stop", total_seconds=seconds, eval_seconds=seconds)
+
+
+def _question(request: ChatRequest | GenerateRequest) -> tuple[str, str]:
+    """What is asked, and what the system prompt says."""
+    if isinstance(request, GenerateRequest):
+        return request.prompt, request.system
+    system = "\n".join(message.content for message in request.messages if message.role == "system")
+    return (request.messages[-1].content if request.messages else ""), system

@@ -92,7 +92,8 @@ def refresh(node: Node) -> bool:
 
 def _write_models(node: Node, installed: Iterable[InstalledModel], loaded: dict[str, LoadedModel]) -> None:
     now = timezone.now()
-    rows = {row.name: row for row in (_row(node, model, loaded, now) for model in installed)}
+    windows = dict(node.places.values_list("name", "loaded_context_tokens"))
+    rows = {row.name: row for row in (_row(node, model, loaded, windows, now) for model in installed)}
     with transaction.atomic():
         # In the order in which the grant locks them too.
         list(NodeModel.objects.select_for_update(no_key=True).filter(node=node).order_by("pk").values_list("pk"))
@@ -119,11 +120,18 @@ def _write_models(node: Node, installed: Iterable[InstalledModel], loaded: dict[
         gone.update(is_available=False, is_loaded=False)
 
 
-def _row(node: Node, model: InstalledModel, loaded_models: dict[str, LoadedModel], now: datetime) -> NodeModel:
-    loaded = loaded_models.get(canonical_model_name(model.name))
+def _row(
+    node: Node,
+    model: InstalledModel,
+    loaded_models: dict[str, LoadedModel],
+    windows: dict[str, int | None],
+    now: datetime,
+) -> NodeModel:
+    name = canonical_model_name(model.name)
+    loaded = loaded_models.get(name)
     return NodeModel(
         node=node,
-        name=canonical_model_name(model.name)[:200],
+        name=name[:200],
         is_available=True,
         digest=model.digest[:100],
         size_bytes=model.size_bytes,
@@ -132,7 +140,7 @@ def _row(node: Node, model: InstalledModel, loaded_models: dict[str, LoadedModel
         quantization=model.details.quantization_level[:30],
         capabilities=list(model.capabilities),
         is_loaded=loaded is not None,
-        loaded_context_tokens=(loaded.context_length or None) if loaded else None,
+        loaded_context_tokens=(loaded.context_length if loaded else 0) or windows.get(name[:200]),
         loaded_until=_moment(loaded.expires_at) if loaded else None,
         vram_bytes=loaded.vram_bytes if loaded else 0,
         seen_at=now,

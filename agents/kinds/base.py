@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from agents.models import AgentTask, AgentVersion
-from agents.ollama.types import ChatChunk, JsonObject, Message
+from agents.ollama.types import ChatChunk, ChatRequest, EmbedRequest, EmbedResult, GenerateRequest, JsonObject, Message
 from core.exceptions import InvalidInput
 
 # What neither PostgreSQL nor UTF-8 can hold.
@@ -20,18 +20,25 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Model(Protocol):
-    """The model that a task was given, wherever it runs."""
+    """The model that a task was given, wherever it runs.
+
+    context_tokens: how many tokens it reads at once; a guess on the low side unless `knows_context`.
+    """
 
     is_builtin: bool
     context_tokens: int
+    knows_context: bool
+
+    def ask(self, request: ChatRequest | GenerateRequest) -> Iterator[ChatChunk]:
+        """Stream the model's answer; the last chunk is the one with `done`. Raises OllamaError."""
+
+    def embed(self, request: EmbedRequest) -> EmbedResult:
+        """Turn texts into vectors. Raises OllamaError, CannotAnswer."""
 
     def chat(
         self, messages: tuple[Message, ...], *, options: JsonObject, schema: JsonObject | None = None
     ) -> Iterator[ChatChunk]:
-        """Stream the model's answer; the last chunk is the one with `done`.
-
-        schema: a JSON schema that the answer is to follow. Raises OllamaError.
-        """
+        """Ask with messages; schema: a JSON schema that the answer is to follow. As `ask`."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,15 @@ class NodeModel(models.Model):
     quantization = models.CharField(max_length=30, blank=True)
     capabilities = models.JSONField(default=list, blank=True)
     is_loaded = models.BooleanField(default=False)
-    loaded_context_tokens = models.PositiveIntegerField(null=True, help_text="Context window while loaded.")
+    loaded_context_tokens = models.PositiveIntegerField(
+        null=True, help_text="Context window when it was last seen loaded."
+    )
+    pinned_context_tokens = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="The window that every call of this model on this node gets, so that none makes it load anew.",
+    )
     loaded_until = models.DateTimeField(null=True)
     vram_bytes = models.BigIntegerField(default=0)
     seen_at = models.DateTimeField(null=True)

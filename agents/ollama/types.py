@@ -88,6 +88,18 @@ class GenerateRequest:
     top_logprobs: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """POST /api/embed. truncate: False refuses texts that exceed the context instead of cutting them silently."""
+
+    model: str
+    inputs: tuple[str, ...]
+    truncate: bool | None = None
+    dimensions: int | None = None
+    keep_alive: float | str | None = None
+    options: JsonObject = field(default_factory=dict)
+
+
 @dataclass(slots=True, kw_only=True)
 class ChatChunk:
     """One piece of an answer to chat or generate; counts and durations are set on the last, the one with `done`.

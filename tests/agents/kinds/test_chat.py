@@ -6,102 +6,13 @@ from django.utils import timezone
 
 from agents.engine import execution
 from agents.engine.chosen_model import ChosenModel
-from agents.kinds.base import CannotAnswer, estimate_tokens
-from agents.kinds.chat import SUMMARY_HEADING, Chat, Exchange, fit_context, history
+from agents.kinds.chat import Chat, exchange, history
 from agents.models import AgentTask, AgentVersion, ChatMessage, Node, NodeModel
 from core.models import uuid7
 from core.net.http import Interrupt
 from tests.agents.kinds.conftest import ScriptedModel
 from tests.factories import make_agent, make_builtin_node, make_node, make_session, make_task, make_user
 from tests.ollama_server import OllamaTestServer
-
-Truncation = AgentVersion.Truncation
-
-ANSWER = "The harvest of olives begins in October. " * 5
-
-
-def exchanges(count):
-    """Newest first, as the history gives them."""
-    return [Exchange(f"Question {number}?", f"In year {number} it is so. {ANSWER}") for number in range(count, 0, -1)]
-
-
-def contents(context):
-    return [message.content for message in context.messages]
-
-
-def total_tokens(context):
-    return sum(estimate_tokens(content) for content in contents(context))
-
-
-def test_a_conversation_that_fits_is_sent_whole_and_in_order():
-    version = AgentVersion(system_prompt="Be brief.")
-    context = fit_context(version, exchanges(2), "And now?", budget_tokens=4000)
-    assert [message.role for message in context.messages] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-        "assistant",
-        "user",
-    ]
-    assert contents(context)[1:4:2] == ["Question 1?", "Question 2?"]
-    assert contents(context)[-1] == "And now?"
-    assert not context.is_truncated
-
-
-def test_to_reject_is_to_refuse_what_does_not_fit():
-    with pytest.raises(CannotAnswer) as refusal:
-        fit_context(AgentVersion(truncation=Truncation.REJECT), exchanges(20), "And now?", budget_tokens=500)
-    assert refusal.value.code == "context-overflow"
-
-
-def test_to_reject_refuses_a_message_that_is_too_long_by_itself():
-    with pytest.raises(CannotAnswer):
-        fit_context(AgentVersion(truncation=Truncation.REJECT), [], "word " * 2000, budget_tokens=500)
-
-
-def test_to_flag_is_to_keep_the_newest_whole_exchanges_and_say_so():
-    version = AgentVersion(truncation=Truncation.FLAG, system_prompt="Be brief.")
-    context = fit_context(version, exchanges(20), "And now?", budget_tokens=500)
-    assert context.is_truncated
-    assert context.messages[1].role == "user"
-    assert contents(context)[-3:-1] == ["Question 20?", f"In year 20 it is so. {ANSWER}"]
-    assert 300 < total_tokens(context) <= 500
-
-
-def test_a_message_that_is_too_long_by_itself_is_sent_alone_and_flagged():
-    context = fit_context(AgentVersion(truncation=Truncation.FLAG), exchanges(3), "word " * 2000, budget_tokens=500)
-    assert contents(context) == ["word " * 2000]
-    assert context.is_truncated
-
-
-def test_to_compact_is_to_summarise_the_oldest_within_the_budget():
-    version = AgentVersion(truncation=Truncation.COMPACT, system_prompt="Be brief.")
-    answers = (
-        f"Harvest {number} of olives from the hills above Split was late in October. " * 4 for number in range(40)
-    )
-    earlier = [Exchange(f"Question {40 - number}?", answer) for number, answer in enumerate(answers)]
-    context = fit_context(version, earlier, "And now?", budget_tokens=800)
-    instructions = contents(context)[0]
-    assert instructions.startswith(f"Be brief.\n\n{SUMMARY_HEADING}")
-    assert "olives" in instructions
-    assert estimate_tokens(instructions) > 90  # exchanges were given up to make room for it
-    assert contents(context)[-3] == "Question 40?"
-    assert context.is_truncated
-    assert total_tokens(context) <= 800
-
-
-def test_to_compact_without_room_for_a_summary_sends_the_message_alone():
-    version = AgentVersion(truncation=Truncation.COMPACT)
-    context = fit_context(version, exchanges(3), "word " * 2000, budget_tokens=500)
-    assert contents(context) == ["word " * 2000]
-    assert context.is_truncated
-
-
-def test_a_conversation_that_fits_is_not_summarised():
-    context = fit_context(AgentVersion(truncation=Truncation.COMPACT), exchanges(3), "And now?", budget_tokens=4000)
-    assert SUMMARY_HEADING not in contents(context)[0]
-    assert not context.is_truncated
 
 
 def test_an_answer_that_reached_its_limit_is_flagged(make_work):
@@ -171,7 +82,7 @@ def test_the_history_holds_answered_questions_of_this_session_only():
     answered(make_session(session.owner, session.agent), "elsewhere?", "three")
     now = add_task(session, "now?", AgentTask.Status.QUEUED)
     answered(session, "later?", "four")
-    assert list(history(now)) == [Exchange("second?", "two"), Exchange("first?", "one")]
+    assert list(history(now)) == [exchange("second?", "two"), exchange("first?", "one")]
 
 
 @pytest.mark.django_db
@@ -189,7 +100,9 @@ def test_a_long_history_is_read_a_page_at_a_time(django_assert_num_queries):
     with django_assert_num_queries(1):
         assert len(list(islice(history(now), 20))) == 20
     with django_assert_num_queries(4):
-        assert [exchange.question for exchange in history(now)] == [f"{number}?" for number in range(44, -1, -1)]
+        assert [earlier.messages[0].content for earlier in history(now)] == [
+            f"{number}?" for number in range(44, -1, -1)
+        ]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -214,7 +127,7 @@ def test_the_model_is_shown_what_was_said_before():
 def test_a_refused_conversation_fails_with_a_reason_to_act_on():
     make_builtin_node()
     owner = make_user()
-    content = {"truncation": Truncation.REJECT, "options": {"num_ctx": 100}}
+    content = {"truncation": AgentVersion.Truncation.REJECT, "options": {"num_ctx": 100}}
     task = make_task(owner, make_agent(owner, content=content), message="word " * 500)
     execution.run(task.pk)
     task.refresh_from_db()
