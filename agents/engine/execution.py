@@ -7,18 +7,16 @@
 """
 
 import logging
-import random
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
 from agents.engine import isolation, node_health, operations, remembered, statements
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.chosen_model import ChosenModel
+from agents.engine.endings import Endings
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
 from agents.engine.process import writer
@@ -28,8 +26,8 @@ from agents.kinds import KINDS
 from agents.kinds.base import CannotAnswer, Outcome, Work
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, Interrupted, OllamaError
-from agents.ollama.types import JsonObject
 from core import logs
+from core.net.http import Interrupt
 from core.ops import clock
 
 logger = logging.getLogger(__name__)
@@ -69,10 +67,11 @@ def _oldest() -> Ticket | None:
 
 def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
     """Run a task in this process; returns the ticket of another one, if this thread takes one and was given one."""
-    current = runs.begin(ticket, takes_next=takes_next)
+    interrupt = Interrupt()
+    current = runs.begin(ticket, interrupt, takes_next=takes_next)
     try:
         with logs.belonging_to(logs.task_id, str(ticket.task_id)):
-            attempt = _prepare(current)
+            attempt = _prepare(current, interrupt)
             return attempt.make() if attempt else None
     except LeaseLost:
         return None
@@ -84,7 +83,7 @@ def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
         runs.end(current)
 
 
-def _prepare(current: Run) -> "Attempt | None":
+def _prepare(current: Run, interrupt: Interrupt) -> "Attempt | None":
     """Read what the run needs; None when its task was deleted or taken over since."""
     task = statements.running_task(current.ticket.task_id, current.ticket.fence)
     if task is None or task.node_model_id is None:
@@ -92,13 +91,13 @@ def _prepare(current: Run) -> "Attempt | None":
     task.version = remembered.version(task.version_id)
     place = remembered.place(task.node_model_id)
     seconds_left = (task.deadline_at - clock.now()).total_seconds()
-    model = ChosenModel(place, task.version.options, current.interrupt, time.monotonic() + seconds_left)
+    model = ChosenModel(place, task.version.options, interrupt, time.monotonic() + seconds_left)
     return Attempt(current, task, model, AnswerStream(current.ticket))
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run at work. Its methods that end the run return the ticket of the next task for this thread, if any."""
+    """One run at work."""
 
     run: Run
     task: AgentTask
@@ -106,25 +105,44 @@ class Attempt:
     stream: AnswerStream
 
     def make(self) -> Ticket | None:
+        """Work to the end; returns the ticket of the next task for this thread, if any."""
         try:
-            outcome = self._answer()
-        except CannotAnswer as refusal:
-            return self._fail(refusal.code, refusal.detail)
+            change = self._ending()
         except Interrupted:
             self.run.give_back()
             return None
+        if isinstance(change, operations.SendBack):
+            writer.call(operations.send_back, change)
+            return None
+        return writer.call(operations.finish, change).next_ticket
+
+    def _ending(self) -> operations.Finish | operations.SendBack:
+        """Let the kind work, and tell how that ended. Raises Interrupted."""
+        try:
+            outcome = self._answer()
+        except CannotAnswer as refusal:
+            return self._endings.failure(refusal.code, refusal.detail)
         except DeadlineExceeded:
-            return self._fail(*operations.DEADLINE_PASSED, status=Status.EXPIRED)
+            return self._endings.failure(*operations.DEADLINE_PASSED, status=Status.EXPIRED)
+        except Interrupted:
+            raise
         except OllamaError as error:
-            return self._after_error(error)
+            node_health.failed(self.model.place, error)
+            return self._endings.after(error)
         except (LeaseLost, DatabaseError, InterfaceError):
             raise
         except Exception:
             logger.exception("Task %s failed in its kind %r.", self.task.pk, self.task.kind)
-            return self._fail("internal-error", "The agent failed; the log says why.")
+            return self._endings.failure("internal-error", "The agent failed; the log says why.")
         if self.model.calls:  # a kind may have answered without it
             node_health.answered(self.model.node)
-        return self._succeed(outcome)
+        return self._endings.success(outcome)
+
+    @property
+    def _endings(self) -> Endings:
+        """As the process stands now: whether this thread takes another task is decided at the end."""
+        takes_next = self.run.takes_next and not room.has_turned_away
+        return Endings(self.run.ticket, self.task, self.model, self.stream, this_process() if takes_next else "")
 
     def _answer(self) -> Outcome:
         """Let the kind work; its pieces go to the stream."""
@@ -136,60 +154,3 @@ class Attempt:
                 outcome: Outcome = stop.value
                 return outcome
             self.stream.add(piece, live_streams=len(runs))
-
-    def _succeed(self, outcome: Outcome) -> Ticket | None:
-        tail = self.stream.finish()
-        is_degraded = outcome.is_degraded or self.model.is_builtin
-        notes = {**outcome.notes, "truncated": outcome.is_truncated, "degraded": is_degraded}
-        fields = {
-            "result": self.stream.text,
-            "output": outcome.output,
-            "is_truncated": outcome.is_truncated,
-            "is_degraded": is_degraded,
-            "prompt_tokens": self.model.prompt_tokens,
-            "output_tokens": self.model.output_tokens,
-        }
-        return self._finish(Status.SUCCEEDED, tail=tail, notes=notes, fields=fields)
-
-    def _fail(self, code: str, detail: str, *, status: "AgentTask.Status" = Status.FAILED) -> Ticket | None:
-        logger.warning("Task %s on %s: %s: %s", self.task.pk, self.model.node, code, detail)
-        return self._finish(status, tail=self.stream.finish(), error_code=code, error_detail=detail)
-
-    def _finish(
-        self, status: "AgentTask.Status", *, tail: JsonObject, notes: dict[str, Any] | None = None, **end: Any
-    ) -> Ticket | None:
-        finish = operations.Finish(
-            self.run.ticket.task_id,
-            self.run.ticket.fence,
-            status,
-            tail=tail,
-            run={**self.model.notes(), **(notes or {})},
-            next_for=this_process() if self.run.takes_next and not room.has_turned_away else "",
-            **end,
-        )
-        return writer.call(operations.finish, finish).next_ticket
-
-    def _after_error(self, error: OllamaError) -> Ticket | None:
-        """Try again later where that may help, else fail with what an operator can act on."""
-        node_health.failed(self.model.place, error)
-        limit = settings.MAX_ATTEMPTS
-        tries = limit if error.max_retries is None else min(limit, error.max_retries + 1)
-        if not error.retryable or self.task.attempts + 1 >= tries:
-            return self._fail(error.code, error.detail)
-        delay = _retry_delay(self.task.attempts)
-        logger.info("Task %s tries again in %.1f s: %s", self.task.pk, delay, error.detail)
-        change = operations.SendBack(
-            self.run.ticket.task_id,
-            self.run.ticket.fence,
-            reason=f"{error.code}: {error.detail}"[:500],
-            counts="attempts",
-            delay_seconds=delay,
-        )
-        writer.call(operations.send_back, change)
-        return None
-
-
-def _retry_delay(attempts: int) -> float:
-    """Full jitter, in seconds: tasks that failed together do not come back together."""
-    ceiling = min(settings.RETRY_CAP_SECONDS, settings.RETRY_BASE_SECONDS * 2**attempts)
-    return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing

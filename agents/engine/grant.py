@@ -53,10 +53,6 @@ class Slots:
         """The models that tasks wait for and that have a free slot."""
         return sorted(model for model in self.waiting if self.free(model))
 
-    def has_place_besides(self, model: str, node_id: UUID | None) -> bool:
-        """Tell whether another node than this one has the model, be it busy now."""
-        return bool(self._besides(model, node_id))
-
     def _besides(self, model: str, node_id: UUID | None) -> list[Place]:
         return [place for place in self._places.get(model, []) if place.node_id != node_id]
 

@@ -24,7 +24,7 @@ from agents.engine.events import encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.pieces import join
 from agents.engine.writer import Operation
-from agents.models import AgentTask, ChatMessage, ChatSession, TaskEvent
+from agents.models import AgentTask, ChatMessage, ChatSession, Node, NodeModel, TaskEvent
 from agents.ollama.types import JsonObject
 from core import idempotency
 from core.access.limits.budgets import Book, Charge
@@ -327,6 +327,7 @@ class SendBack:
     """A run that ends without an answer, so that the task starts over.
 
     delay_seconds: how long it waits, unless another node than the one that it `avoids` can take it at once.
+    or_end: how it ends where no other node can take it.
     keeps_reservation: whether the process that ran it waits to run it again.
     """
 
@@ -336,37 +337,47 @@ class SendBack:
     counts: str | None = None
     delay_seconds: float = 0
     avoids: uuid.UUID | None = None
+    or_end: Finish | None = None
     keeps_reservation: bool = False
 
 
 def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
     """Put tasks back into the queue; False where the run does not own its task any more."""
     tasks = statements.lock_tasks({change.task_id for change in changes})
-    models = {task.model for task in tasks.values()}
-    slots = Slots(models if any(change.avoids for change in changes) else ())
-    answers, news = [], []
+    answers, news, ended = [], [], []
     for change in changes:
         task = tasks.get(change.task_id)
         is_owner = transitions.is_held(task, change.fence)
         if is_owner and task is not None:
-            news += transitions.send_back(
-                task,
-                now,
-                reason=change.reason,
-                run_after=_run_after(change, task, slots, now),
-                counts=change.counts,
-                avoids=change.avoids,
-                keeps_reservation=change.keeps_reservation,
-            )
+            goes_elsewhere = change.avoids is not None and _has_place_besides(task.model, change.avoids)
+            if change.or_end and not goes_elsewhere:
+                news += _end(task, change.or_end, now)
+                ended.append(task)
+            else:
+                news += _start_over(task, change, now, delay_seconds=0 if goes_elsewhere else change.delay_seconds)
         answers.append(is_owner)
     transitions.record(news)
-    grant(models, now)
+    charges.settle(ended)
+    grant({task.model for task in tasks.values()}, now)
     return answers
 
 
-def _run_after(change: SendBack, task: AgentTask, slots: Slots, now: datetime) -> datetime | None:
-    can_go_elsewhere = change.avoids is not None and slots.has_place_besides(task.model, change.avoids)
-    return now + timedelta(seconds=change.delay_seconds) if change.delay_seconds and not can_go_elsewhere else None
+def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_seconds: float) -> list[TaskEvent]:
+    return transitions.send_back(
+        task,
+        now,
+        reason=change.reason,
+        run_after=now + timedelta(seconds=delay_seconds) if delay_seconds else None,
+        counts=change.counts,
+        avoids=change.avoids,
+        keeps_reservation=change.keeps_reservation,
+    )
+
+
+def _has_place_besides(model: str, node_id: uuid.UUID) -> bool:
+    """Tell whether another living node has the model, be it busy now."""
+    others = NodeModel.objects.serving([model]).exclude(node=node_id)
+    return others.exclude(node__status=Node.Status.DOWN).exists()
 
 
 @dataclass(frozen=True)

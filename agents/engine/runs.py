@@ -13,6 +13,7 @@ import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from django.conf import settings
 from django.db import connection
@@ -28,6 +29,12 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 
 
+class Stoppable(Protocol):
+    """What ends the work of a run, whatever it waits for; safe from any thread, and more than once."""
+
+    def shutdown(self) -> None: ...
+
+
 class StopReason(enum.Enum):
     LOST = "lost"  # cancelled, expired, or another run owns the task
     STOPPING = "stopping"  # this process stops gracefully
@@ -39,7 +46,7 @@ class Run:
 
     ticket: Ticket
     takes_next: bool = False
-    interrupt: Interrupt = field(default_factory=Interrupt)
+    interrupt: Stoppable = field(default_factory=Interrupt)
     stop_reason: StopReason | None = None
     renewed_at: float = field(default_factory=time.monotonic)
     renewal: "Future[bool] | None" = None
@@ -91,8 +98,8 @@ class Runs:
         with self._changed:
             return any((run.ticket.task_id, run.ticket.fence) == (task_id, fence) for run in self._runs)
 
-    def begin(self, ticket: Ticket, *, takes_next: bool = False) -> Run:
-        run = Run(ticket, takes_next=takes_next and not self._closed)
+    def begin(self, ticket: Ticket, interrupt: Stoppable | None = None, *, takes_next: bool = False) -> Run:
+        run = Run(ticket, takes_next and not self._closed, interrupt or Interrupt())
         with self._changed:
             self._runs.add(run)
             if self._thread is None:

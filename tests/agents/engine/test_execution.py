@@ -104,9 +104,19 @@ def test_a_model_that_was_deleted_on_its_node_is_not_asked_for_there_again(serve
     task = submit_task(make_agent(model="deleted:latest"))
     execution.run(task.pk)
     task.refresh_from_db()
-    assert (task.status, task.attempts) == ("queued", 1)
+    assert (task.status, task.error_code) == ("failed", "model-not-found")
     assert not node.places.get().is_available
     assert Node.objects.get(pk=node.pk).status == Node.Status.UP
+
+
+def test_a_model_that_was_deleted_on_its_node_is_asked_for_on_another(server, started_writer):
+    node = make_node("deleted:latest", url=server.url)
+    task = submit_task(make_agent(model="deleted:latest"))
+    other = make_node("deleted:latest")
+    execution.run(task.pk)
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.node_id) == ("running", 1, other.pk)
+    assert task.avoided_node_id == node.pk
 
 
 def test_a_task_past_its_deadline_expires_in_the_middle_of_its_answer(server, started_writer):

@@ -90,7 +90,13 @@ def test_a_reserved_run_that_dies_is_for_any_runner(dead_process, started_writer
 def fail_over(submitted: operations.Submitted, *, keeps_reservation: bool = False) -> AgentTask:
     task = row(submitted)
     change = operations.SendBack(
-        task.pk, task.fence, "connect-failed", "attempts", 60, task.node_id, keeps_reservation=keeps_reservation
+        task.pk,
+        task.fence,
+        "connect-failed",
+        "attempts",
+        delay_seconds=60,
+        avoids=task.node_id,
+        keeps_reservation=keeps_reservation,
     )
     assert apply(operations.send_back, [change]) == [True]
     return row(submitted)

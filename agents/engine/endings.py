@@ -1,0 +1,93 @@
+"""What a run writes down when it ends: an answer, an error, or that it starts over. For threads and the lane alike."""
+
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from agents.engine import operations
+from agents.engine.answer_stream import AnswerStream
+from agents.engine.chosen_model import ModelAtWork
+from agents.engine.grant import Ticket
+from agents.kinds.base import Outcome
+from agents.models import AgentTask
+from agents.ollama.errors import OllamaError
+
+logger = logging.getLogger(__name__)
+
+Status = AgentTask.Status
+
+
+@dataclass(frozen=True)
+class Endings:
+    """The ways in which one run may end. What its stream has still to write goes with them.
+
+    next_for: the runner that would take another task at once.
+    """
+
+    ticket: Ticket
+    task: AgentTask
+    model: ModelAtWork
+    stream: AnswerStream
+    next_for: str = ""
+
+    def success(self, outcome: Outcome) -> operations.Finish:
+        tail = self.stream.finish()
+        is_degraded = outcome.is_degraded or self.model.is_builtin
+        fields = {
+            "result": self.stream.text,
+            "output": outcome.output,
+            "is_truncated": outcome.is_truncated,
+            "is_degraded": is_degraded,
+            "prompt_tokens": self.model.prompt_tokens,
+            "output_tokens": self.model.output_tokens,
+        }
+        notes = {**outcome.notes, "truncated": outcome.is_truncated, "degraded": is_degraded}
+        return self._finish(Status.SUCCEEDED, notes=notes, tail=tail, fields=fields)
+
+    def failure(self, code: str, detail: str, *, status: "AgentTask.Status" = Status.FAILED) -> operations.Finish:
+        logger.info("The run of task %s on %s failed: %s: %s", self.task.pk, self.model.node, code, detail)
+        return self._finish(status, tail=self.stream.finish(), error_code=code, error_detail=detail)
+
+    def after(
+        self, error: OllamaError, *, keeps_reservation: bool = False
+    ) -> "operations.Finish | operations.SendBack":
+        """Try again where that may help, on another node first; else fail with what an operator can act on.
+
+        keeps_reservation: whether this process waits to try again itself.
+        """
+        limit = settings.MAX_ATTEMPTS
+        tries = limit if error.max_retries is None else min(limit, error.max_retries + 1)
+        failure = self.failure(error.code, error.detail)
+        if not error.retryable or self.task.attempts + 1 >= tries:
+            return failure
+        return operations.SendBack(
+            self.ticket.task_id,
+            self.ticket.fence,
+            reason=f"{error.code}: {error.detail}"[:500],
+            counts="attempts",
+            delay_seconds=_retry_delay(self.task.attempts),
+            avoids=self.model.node.pk,
+            or_end=failure if error.other_node_only else None,
+            keeps_reservation=keeps_reservation,
+        )
+
+    def _finish(
+        self, status: "AgentTask.Status", *, notes: dict[str, Any] | None = None, **end: Any
+    ) -> operations.Finish:
+        return operations.Finish(
+            self.ticket.task_id,
+            self.ticket.fence,
+            status,
+            run={**self.model.notes(), **(notes or {})},
+            next_for=self.next_for,
+            **end,
+        )
+
+
+def _retry_delay(attempts: int) -> float:
+    """Full jitter, in seconds: tasks that failed together do not come back together."""
+    ceiling = min(settings.RETRY_CAP_SECONDS, settings.RETRY_BASE_SECONDS * 2**attempts)
+    return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
