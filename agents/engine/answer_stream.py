@@ -1,5 +1,6 @@
 """The answer of a run on its way into events: the first piece at once, later ones in groups."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import Future
@@ -51,9 +52,14 @@ class AnswerStream:
         change = Append(self._ticket.task_id, self._ticket.fence, self._pull)
         self._writes.append(writer.send(append, change, delay_seconds=delay))
 
+    async def settle(self) -> None:
+        """On an event loop: wait for what is being written, so that `finish` need not."""
+        for write in [write for write in self._writes if not write.cancel()]:
+            await asyncio.wait([asyncio.wrap_future(write)])
+
     def finish(self) -> JsonObject:
         """Return what is not written yet, for the write that ends the run. Raises as `add`."""
-        self._check([write for write in self._writes if not write.cancel()])
+        self._check([write for write in self._writes if not write.cancelled() and not write.cancel()])
         return self._pull()
 
     def _check(self, writes: list["Future[bool]"]) -> None:

@@ -11,9 +11,9 @@ from agents.engine import operations
 from agents.engine.answer_stream import AnswerStream
 from agents.engine.chosen_model import ModelAtWork
 from agents.engine.grant import Ticket
-from agents.kinds.base import Outcome
+from agents.kinds.base import CannotAnswer, Outcome
 from agents.models import AgentTask
-from agents.ollama.errors import OllamaError
+from agents.ollama.errors import DeadlineExceeded, OllamaError
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +49,27 @@ class Endings:
 
     def failure(self, code: str, detail: str, *, status: "AgentTask.Status" = Status.FAILED) -> operations.Finish:
         logger.info("The run of task %s on %s failed: %s: %s", self.task.pk, self.model.node, code, detail)
-        return self._finish(status, tail=self.stream.finish(), error_code=code, error_detail=detail)
+        return self._failed(code, detail, status)
 
     def after(
-        self, error: OllamaError, *, keeps_reservation: bool = False
-    ) -> "operations.Finish | operations.SendBack":
+        self, error: Exception, *, can_start_over: bool = True, keeps_reservation: bool = False
+    ) -> operations.Finish | operations.SendBack:
         """Try again where that may help, on another node first; else fail with what an operator can act on.
 
         keeps_reservation: whether this process waits to try again itself.
         """
+        if isinstance(error, CannotAnswer):
+            return self.failure(error.code, error.detail)
+        if isinstance(error, DeadlineExceeded):
+            return self.failure(*operations.DEADLINE_PASSED, status=Status.EXPIRED)
+        if not isinstance(error, OllamaError):
+            logger.error("Task %s failed in its kind %r.", self.task.pk, self.task.kind, exc_info=error)
+            return self._failed("internal-error", "The agent failed; the log says why.", Status.FAILED)
+        if not can_start_over:
+            return self.failure(error.code, error.detail)
+        return self._after_ollama(error, keeps_reservation=keeps_reservation)
+
+    def _after_ollama(self, error: OllamaError, *, keeps_reservation: bool) -> operations.Finish | operations.SendBack:
         limit = settings.MAX_ATTEMPTS
         tries = limit if error.max_retries is None else min(limit, error.max_retries + 1)
         failure = self.failure(error.code, error.detail)
@@ -73,6 +85,9 @@ class Endings:
             or_end=failure if error.other_node_only else None,
             keeps_reservation=keeps_reservation,
         )
+
+    def _failed(self, code: str, detail: str, status: "AgentTask.Status") -> operations.Finish:
+        return self._finish(status, tail=self.stream.finish(), error_code=code, error_detail=detail)
 
     def _finish(
         self, status: "AgentTask.Status", *, notes: dict[str, Any] | None = None, **end: Any

@@ -23,16 +23,14 @@ from agents.engine.process import writer
 from agents.engine.room import room
 from agents.engine.runs import Run, runs
 from agents.kinds import KINDS
-from agents.kinds.base import CannotAnswer, Outcome, Work
+from agents.kinds.base import Outcome, Work
 from agents.models import AgentTask
-from agents.ollama.errors import DeadlineExceeded, Interrupted, OllamaError
+from agents.ollama.errors import Interrupted, OllamaError
 from core import logs
 from core.net.http import Interrupt
 from core.ops import clock
 
 logger = logging.getLogger(__name__)
-
-Status = AgentTask.Status
 
 
 def run(task_id: uuid.UUID) -> None:
@@ -117,23 +115,15 @@ class Attempt:
         return writer.call(operations.finish, change).next_ticket
 
     def _ending(self) -> operations.Finish | operations.SendBack:
-        """Let the kind work, and tell how that ended. Raises Interrupted."""
+        """Let the kind work, and tell how that ended. Raises Interrupted, LeaseLost, database errors."""
         try:
             outcome = self._answer()
-        except CannotAnswer as refusal:
-            return self._endings.failure(refusal.code, refusal.detail)
-        except DeadlineExceeded:
-            return self._endings.failure(*operations.DEADLINE_PASSED, status=Status.EXPIRED)
-        except Interrupted:
+        except (Interrupted, LeaseLost, DatabaseError, InterfaceError):
             raise
-        except OllamaError as error:
-            node_health.failed(self.model.place, error)
+        except Exception as error:  # noqa: BLE001 - it is logged where it is named
+            if isinstance(error, OllamaError):
+                node_health.failed(self.model.place, error)
             return self._endings.after(error)
-        except (LeaseLost, DatabaseError, InterfaceError):
-            raise
-        except Exception:
-            logger.exception("Task %s failed in its kind %r.", self.task.pk, self.task.kind)
-            return self._endings.failure("internal-error", "The agent failed; the log says why.")
         if self.model.calls:  # a kind may have answered without it
             node_health.answered(self.model.node)
         return self._endings.success(outcome)

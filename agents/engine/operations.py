@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from agents.engine import charges, statements, transitions
+from agents.engine import charges, remembered, statements, transitions
 from agents.engine.errors import QueueFull
 from agents.engine.events import encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
@@ -60,7 +60,7 @@ class Submission:
 class Submitted:
     """is_replay: an earlier request made the task. shares: an equal request is being answered by it, and takes part.
 
-    granted: the task as it was written, where the process that it is reserved for runs it at once.
+    granted: the task as it was written, and its place, where the process that it is reserved for runs it at once.
     """
 
     task_id: uuid.UUID
@@ -102,12 +102,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             continue
         accepted.append(submission)
         tasks.append(task)
-        news.append(_first_event(task, now))
-        place = None if waiting.get(task.model) else slots.occupy(task.model)
-        if place is None:
-            waiting[task.model] = waiting.get(task.model, 0) + 1
-        else:
-            news.append(transitions.start_unsaved(task, place, now))
+        news += _begin(task, slots, waiting, now)
         answers.append(Submitted(task.pk, granted=task if task.runner else None))
         if task.request_key:
             leaders[task.request_key] = task.pk
@@ -115,6 +110,19 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     book.write()
     fill(slots, now)
     return answers
+
+
+def _begin(task: AgentTask, slots: Slots, waiting: dict[str, int], now: datetime) -> list[TaskEvent]:
+    """Have a task begin its life waiting, or running where nobody waits and a slot is free."""
+    news = [_first_event(task, now)]
+    place = None if waiting.get(task.model) else slots.occupy(task.model)
+    if place is None:
+        waiting[task.model] = waiting.get(task.model, 0) + 1
+        return news
+    news.append(transitions.start_unsaved(task, place, now))
+    if task.runner:
+        task.node_model = remembered.place(place.id)
+    return news
 
 
 def _written_before(submissions: Sequence[Submission], now: datetime) -> set[uuid.UUID]:

@@ -1,11 +1,16 @@
-"""Threads that go on for as long as their process: an error costs them a round, never their life."""
+"""Threads that go on for as long as their process, whatever fails; and the threads that help event loops."""
 
+import asyncio
+import contextvars
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
 logger = logging.getLogger(__name__)
 
@@ -34,3 +39,26 @@ def _run(name: str, work: Callable[[], None]) -> None:
 def _pause() -> None:
     connection.close()  # it may be what is broken
     time.sleep(PAUSE_SECONDS)
+
+
+Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+
+# Short work that an event loop must not do itself: looking at rows, checking credentials.
+_helpers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="loop-helper")
+
+
+async def in_thread(work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    """Call a function that may ask the database, in a thread, for an event loop."""
+    call = functools.partial(
+        contextvars.copy_context().run, _with_connection, functools.partial(work, *args, **kwargs)
+    )
+    return await asyncio.get_running_loop().run_in_executor(_helpers, call)
+
+
+def _with_connection(work: Callable[[], Result]) -> Result:
+    close_old_connections()
+    try:
+        return work()
+    finally:
+        close_old_connections()

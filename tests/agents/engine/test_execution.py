@@ -8,7 +8,7 @@ from django.db import OperationalError
 from django.db.models import F
 
 from agents import kinds
-from agents.engine import execution
+from agents.engine import endings, execution
 from agents.kinds.chat import Chat
 from agents.models import AgentTask, Node
 from agents.ollama.types import ChatChunk
@@ -63,7 +63,7 @@ def test_the_log_of_a_failure_is_one_line_that_names_the_task_and_no_secret(monk
     output = io.StringIO()
     handler = logging.StreamHandler(output)
     handler.setFormatter(JsonFormatter())
-    monkeypatch.setattr(execution.logger, "handlers", [handler])
+    monkeypatch.setattr(endings.logger, "handlers", [handler])
     task = fail_with(monkeypatch, ZeroDivisionError("password=canary"))
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert {line["task_id"] for line in lines} == {str(task.pk)}
