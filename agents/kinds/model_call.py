@@ -20,15 +20,20 @@ from agents.models import AgentTask, AgentVersion
 from agents.models.agent import validate_options
 from agents.ollama.errors import NotOllama
 from agents.ollama.protocol import parse_tool_call
-from agents.ollama.types import ChatChunk, ChatRequest, EmbedRequest, EmbedResult, GenerateRequest, JsonObject, Message
+from agents.ollama.types import (
+    LOAD_OPTIONS,
+    ChatChunk,
+    ChatRequest,
+    EmbedRequest,
+    EmbedResult,
+    GenerateRequest,
+    JsonObject,
+    Message,
+)
 from core.exceptions import InvalidInput
 
 CHAT, GENERATE, EMBED = "chat", "generate", "embed"
 
-# Callers never choose these: a change of one makes the server load the model anew, for everybody.
-LOAD_OPTIONS = frozenset(
-    {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "use_mlock", "num_thread", "numa"}
-)
 DEFAULT_OUTPUT_SHARE = 4  # a quarter of the window is left for an answer of no stated length
 MAX_ITEMS = 2048
 

@@ -7,6 +7,22 @@ from core.net import http
 
 JsonObject = dict[str, Any]
 
+# The options with which a model is loaded. A change of one makes the server load it anew, for everybody, so callers
+# never choose them. use_mlock and numa are those of older servers.
+LOAD_OPTIONS = frozenset(
+    {
+        "draft_num_predict",
+        "main_gpu",
+        "num_batch",
+        "num_ctx",
+        "num_gpu",
+        "num_thread",
+        "numa",
+        "use_mlock",
+        "use_mmap",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts(http.Timeouts):
