@@ -7,6 +7,7 @@ from agents.gateway.formats import (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_responses,
 )
 from agents.gateway.formats.base import Encoder, Format
 from agents.gateway.formats.vectors import VectorEncoder
@@ -16,6 +17,7 @@ TEXT_FORMATS: dict[str, Format[Encoder]] = {
     "/api/generate": ollama_generate.FORMAT,
     "/v1/chat/completions": openai_chat.FORMAT,
     "/v1/completions": openai_completions.FORMAT,
+    "/v1/responses": openai_responses.FORMAT,
 }
 VECTOR_FORMATS: dict[str, Format[VectorEncoder]] = {
     "/api/embed": ollama_embed.FORMAT,
