@@ -337,15 +337,24 @@ CORS_ALLOWED_ORIGINS = origins("SUTAZAI_CORS_ORIGINS")
 CORS_ALLOW_CREDENTIALS = env.bool("SUTAZAI_CORS_CREDENTIALS", default=False)
 CORS_URLS_REGEX = r"^/(api|v1|ollama)/"
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "last-event-id", "prefer", "x-request-id"]
-CORS_EXPOSE_HEADERS = ["Idempotent-Replay", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"]
+CORS_EXPOSE_HEADERS = [
+    *("Idempotent-Replay", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"),
+    *(f"X-SutazAI-{name}" for name in ("Task", "Node", "Cache", "Truncated", "Queue-Wait")),
+]
 CORS_PREFLIGHT_MAX_AGE = 600  # seconds; browsers forget a removed origin soon
 
 # Request size -----------------------------------------------------------------------------------------------------
 DATA_UPLOAD_MAX_MEMORY_SIZE = positive_int("SUTAZAI_MAX_BODY_BYTES", 2 * 2**20)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 DATA_UPLOAD_MAX_NUMBER_FILES = 0  # no form of ours takes a file
+# Calls of models carry whole conversations, and pictures.
+GATEWAY_BODY_BYTES = positive_int("SUTAZAI_GATEWAY_BODY_BYTES", 32 * 2**20)
 # How long a body may take to arrive; whoever sends slower than this holds connections open on purpose.
 BODY_SECONDS = positive_float("SUTAZAI_BODY_SECONDS", 60)
+
+# The gateway ------------------------------------------------------------------------------------------------------
+# Who answers clients of Ollama and OpenAI: the web process itself, or workers.
+GATEWAY_LANE = one_of("SUTAZAI_GATEWAY_LANE", ("quick", "celery"))
 
 # API --------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -79,6 +79,12 @@ class AnswerStream:
         return piece
 
     @property
+    def piece(self) -> JsonObject:
+        """All that was pulled, as one piece."""
+        with self._lock:
+            return join(self._pulled)
+
+    @property
     def text(self) -> str:
         """The text of all that was pulled: what the events hold, once written."""
         with self._lock:

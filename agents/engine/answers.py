@@ -4,30 +4,38 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 
+from agents.engine.events import TERMINAL_TYPES
 from agents.engine.follow import Event, reader
-from agents.engine.pieces import chunk_of
+from agents.engine.pieces import chunk_of, join
 from agents.models import AgentTask, TaskEvent
 from agents.ollama.types import ChatChunk, JsonObject
+from core.exceptions import Refused
 from core.ops.threads import in_thread
 
 
 @dataclass(frozen=True)
 class Began:
-    """A run of the task has a node."""
+    """A run of the task has a node. is_truncated: it does not see all that it was sent."""
 
     task_id: uuid.UUID
     node: str
+    is_truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The task starts over: all pieces so far are void."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a task ended, with what clients are told of it."""
+    """How a task ended, with what clients are told of it. last: the chunk that its model ended with."""
 
     task_id: uuid.UUID
     status: str
     model: str
-    text: str
     output: JsonObject
     last: ChatChunk
     node: str = ""
@@ -36,54 +44,77 @@ class Ended:
     is_degraded: bool = False
     error_code: str = ""
     error_detail: str = ""
+    finished_at: datetime | None = None
 
     @property
     def has_answer(self) -> bool:
         return self.status == AgentTask.Status.SUCCEEDED
 
 
-class StartedOver(Exception):
-    """The task began anew after pieces of it had been given away, which cannot be taken back."""
+Item = Began | ChatChunk | Reset
 
 
-class Gone(Exception):
-    """The task was deleted."""
+class Gone(Refused):
+    """The task was deleted while it was awaited."""
+
+    status = 404
+    code = "not-found"
+    title = "The task was deleted while it was awaited"
 
 
-async def follow(task_id: uuid.UUID) -> AsyncIterator[Began | ChatChunk | Ended]:
-    """Give a task's answer from its beginning, from whatever process makes it, and its end.
-
-    Raises StartedOver when the task starts over after a piece was given; Gone.
-    """
-    has_given = False
-    async for events in reader.follow(task_id):
-        for item in events if has_given else _since_reset(events):
+async def follow(task_id: uuid.UUID, *, after: int = 0) -> AsyncIterator[Item | Ended]:
+    """Give a task's answer after an event, from whatever process makes it, and its end. Raises Gone."""
+    is_first = after == 0
+    async for events in reader.follow(task_id, after=after):
+        for item in _since_reset(events) if is_first else events:
             data = json.loads(item.data)
             if item.type == TaskEvent.Type.DELTA:
-                has_given = True
                 yield chunk_of(data)
-            elif has_given and data.get("reset"):
-                raise StartedOver
+            elif data.get("reset"):
+                yield Reset()
             elif data.get("status") == AgentTask.Status.RUNNING:
                 yield Began(task_id, data["node"])
+        is_first = False
     yield await in_thread(read, task_id)
 
 
 def _since_reset(events: list[Event]) -> list[Event]:
     """What counts of events that are seen together: nothing that was made void."""
-    resets = [number for number, item in enumerate(events) if is_reset(item)]
+    resets = [number for number, item in enumerate(events) if _is_reset(item.type, item.data)]
     return events[resets[-1] + 1 :] if resets else events
 
 
-def is_reset(event: Event) -> bool:
-    return event.type == TaskEvent.Type.STATE and bool(json.loads(event.data).get("reset"))
+def _is_reset(type_: str, data: str) -> bool:
+    return type_ == TaskEvent.Type.STATE and bool(json.loads(data).get("reset"))
+
+
+def history(task_id: uuid.UUID) -> tuple[list[ChatChunk | None], int]:
+    """Read all that the runs of a task wrote, None where one began anew; and the number of the last event."""
+    pieces: list[ChatChunk | None] = []
+    number = 0
+    events = TaskEvent.objects.filter(task=task_id).order_by("number")
+    for number, type_, data in events.values_list("number", "type", "data"):
+        if type_ in TERMINAL_TYPES:
+            return pieces, number - 1  # followers are told how it ended
+        if type_ == TaskEvent.Type.DELTA:
+            pieces.append(chunk_of(json.loads(data)))
+        elif _is_reset(type_, data):
+            pieces.append(None)
+    return pieces, number
+
+
+def whole(task_id: uuid.UUID) -> ChatChunk:
+    """Read all that the last run of a task wrote, as one chunk."""
+    events = TaskEvent.objects.filter(task=task_id).order_by("number").values_list("number", "type", "data")
+    pieces = [json.loads(item.data) for item in _since_reset([Event(*row) for row in events]) if item.type == "delta"]
+    return chunk_of(join(pieces))
 
 
 def read(task_id: uuid.UUID) -> Ended:
     """Tell how a task ended. Raises Gone."""
     task = AgentTask.objects.filter(pk=task_id).first()
     if task is None:
-        raise Gone(task_id)
+        raise Gone
     return of_task(task)
 
 
@@ -94,19 +125,19 @@ def of_task(task: AgentTask) -> Ended:
         task_id=task.pk,
         status=task.status,
         model=task.model,
-        text=task.result or "",
         output=task.output or {},
-        last=last_chunk(task, receipt),
+        last=_last_chunk(task, receipt),
         node=receipt.get("node", ""),
         cache=receipt.get("cache", ""),
         is_truncated=task.is_truncated,
         is_degraded=task.is_degraded,
         error_code=task.error_code,
         error_detail=task.error_detail,
+        finished_at=task.finished_at,
     )
 
 
-def last_chunk(task: AgentTask, receipt: JsonObject) -> ChatChunk:
+def _last_chunk(task: AgentTask, receipt: JsonObject) -> ChatChunk:
     """The chunk that a model's answer ended with, as far as the receipt remembers it."""
     return ChatChunk(
         model=task.model,

@@ -13,6 +13,7 @@ from agents.models import Agent, AgentVersion, NodeModel
 SECONDS = 1.0
 
 _agents: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
+_agents_of_kind: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
 _versions: LRUCache[Any, AgentVersion] = LRUCache(maxsize=256)
 _places: TTLCache[Any, NodeModel] = TTLCache(maxsize=256, ttl=SECONDS)
 
@@ -21,6 +22,17 @@ _places: TTLCache[Any, NodeModel] = TTLCache(maxsize=256, ttl=SECONDS)
 def agent(team_id: uuid.UUID, name: str) -> Agent:
     """A team's agent, its live version with it. Raises Agent.DoesNotExist."""
     found = Agent.objects.get(team=team_id, name=name)
+    if found.live_version_id is not None:
+        found.live_version = version(found.live_version_id)
+    return found
+
+
+@cached(_agents_of_kind, lock=threading.Lock())
+def agent_of_kind(team_id: uuid.UUID, kind: str) -> Agent:
+    """A team's oldest agent of a kind, its live version with it. Raises Agent.DoesNotExist."""
+    found = Agent.objects.filter(team=team_id, kind=kind).order_by("pk").first()
+    if found is None:
+        raise Agent.DoesNotExist
     if found.live_version_id is not None:
         found.live_version = version(found.live_version_id)
     return found
@@ -41,6 +53,7 @@ def place(node_model_id: int) -> NodeModel:
 def forget(**_: Any) -> None:
     """Read everything anew."""
     _agents.clear()
+    _agents_of_kind.clear()
     _versions.clear()
     _places.clear()
 

@@ -83,6 +83,10 @@ class Kind(ABC):
     def clean(self, data: Mapping[str, Any], version: AgentVersion) -> JsonObject:
         """Check a task's input and return what to store. Raises core.exceptions.InvalidInput."""
 
+    def input_of(self, call: JsonObject) -> JsonObject:
+        """Make the input of what a client of Ollama sends, as `kinds.model_call` has it. Raises InvalidInput."""
+        raise InvalidInput({"model": [f"Agents of the kind {self.name!r} are not asked in this format."]})
+
     def estimate_prompt(self, task: AgentTask, *, at_most: int) -> int:
         """Estimate how many tokens the prompt of a task takes that was not run yet; beyond `at_most` it may stop."""
         texts = [task.version.system_prompt, *(text for text in task.input.values() if isinstance(text, str))]

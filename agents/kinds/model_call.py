@@ -40,6 +40,7 @@ MAX_ITEMS = 2048
 ROLES = ("system", "user", "assistant", "tool")
 _TEXT, _NUMBER = (str,), (int, float)
 _SHARED: dict[str, tuple[type, ...]] = {
+    "client": (dict,),  # what a door wants to remember of its client; nothing for the model
     "options": (dict,),
     "keep_alive": (int, float, str),
     "format": (str, dict),

@@ -87,6 +87,11 @@ class TextAnalysis(Kind):
     def clean(self, data: Mapping[str, Any], version: AgentVersion) -> JsonObject:
         return {"text": clean_text(data, "text", version)}
 
+    def input_of(self, call: JsonObject) -> JsonObject:
+        """The text is what was said last."""
+        said = [message.get("content", "") for message in call.get("messages", []) if message.get("role") == "user"]
+        return {"text": said[-1] if said else call.get("prompt", "")}
+
     def estimate_prompt(self, task: AgentTask, *, at_most: int) -> int:
         return super().estimate_prompt(task, at_most=at_most) + estimate_tokens(INSTRUCTION)
 

@@ -18,14 +18,19 @@ class BearerAuthentication(BaseAuthentication):
     scheme = "Bearer"
 
     def authenticate(self, request: Request) -> tuple[User, ApiKey | TokenFamily] | None:
-        scheme, _, text = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() != self.scheme.lower():
-            return None
-        text = text.strip()
-        return _by_key(text) if text.startswith(f"{api_keys.PREFIX}_") else _by_token(text)
+        return by_bearer(request.META.get("HTTP_AUTHORIZATION", ""))
 
     def authenticate_header(self, request: Request) -> str:
         return f'{self.scheme} realm="sutazai"'
+
+
+def by_bearer(authorization: str) -> tuple[User, ApiKey | TokenFamily] | None:
+    """Find who a header `Authorization` stands for; None where it is of another scheme. Raises AuthenticationFailed."""
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() != BearerAuthentication.scheme.lower():
+        return None
+    text = text.strip()
+    return _by_key(text) if text.startswith(f"{api_keys.PREFIX}_") else _by_token(text)
 
 
 def _by_key(text: str) -> tuple[User, ApiKey]:

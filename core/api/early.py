@@ -1,5 +1,6 @@
 """Answers that the dispatcher gives ahead of Django, with the headers that Django would have added."""
 
+import functools
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from django.middleware.security import SecurityMiddleware
 from core.api.headers import ContentPolicyMiddleware, add_fixed
 from core.net import clients
 
+OF_BODIES = {"content-type", "content-length"}
+
 
 def dress(scope: Mapping[str, Any], response: HttpResponse) -> HttpResponse:
     """Add the headers of transport, content, framing and CORS. scope: ASGI's, of the request that is answered."""
@@ -25,6 +28,19 @@ def dress(scope: Mapping[str, Any], response: HttpResponse) -> HttpResponse:
     SecurityMiddleware(_never).process_response(request, response)
     add_fixed(response)
     return response
+
+
+@functools.cache
+def plain_headers(scheme: str) -> list[tuple[bytes, bytes]]:
+    """The same headers for answers to programs, which name no origin. scheme: http or https."""
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "scheme": scheme}
+    return header_lines(dress(scope, HttpResponse()))
+
+
+def header_lines(response: HttpResponse) -> list[tuple[bytes, bytes]]:
+    """A response's headers as ASGI has them, without those of its body."""
+    lines = [(name.lower(), value) for name, value in response.items()]
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines if name not in OF_BODIES]
 
 
 def _never(request: HttpRequest) -> HttpResponse:

@@ -40,15 +40,15 @@ def key_of(request: Request) -> IdempotencyKey | None:
     key = request.headers.get(HEADER)
     if key is None:
         return None
+    body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    return key_for(str(request.user.pk), f"{request.method} {request.path.rstrip('/')}", key, body.encode())
+
+
+def key_for(principal: str, route: str, key: str, body: bytes) -> IdempotencyKey:
+    """Make the key of a request out of its parts. Raises InvalidIdempotencyKey."""
     if not 0 < len(key) <= MAX_CHARACTERS or not key.isascii() or not key.isprintable():
         raise InvalidIdempotencyKey(f"1 to {MAX_CHARACTERS} printable ASCII characters are expected.")
-    body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
-    return IdempotencyKey(
-        principal=str(request.user.pk),
-        route=f"{request.method} {request.path.rstrip('/')}",
-        key=key,
-        body_hash=hashlib.sha256(body.encode()).hexdigest(),
-    )
+    return IdempotencyKey(principal=principal, route=route, key=key, body_hash=hashlib.sha256(body).hexdigest())
 
 
 def made_before(request: Request) -> Made | None:

@@ -4,7 +4,7 @@ Anybody can write X-Forwarded-For. What counts is who passed the request on: eac
 got the request, so the list is read from its end for as long as the speaker is one of SUTAZAI_TRUSTED_PROXIES.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -24,15 +24,21 @@ FORWARDED = (
 
 
 def address_of(request: HttpRequest) -> str:
+    """Return the address of a request's client, as `address_in` does."""
+    return address_in(request.META)
+
+
+def address_in(meta: Mapping[str, Any]) -> str:
     """Return the client's address: the last one in the chain that is no trusted proxy, or else the first.
 
     In its canonical spelling, so that it can be counted by; "" where the server knows none (a Unix socket).
+    meta: a request's, in the spelling of WSGI.
     """
-    peer = _read(request.META.get("REMOTE_ADDR", ""))
+    peer = _read(meta.get("REMOTE_ADDR", ""))
     if peer is None:
         return ""
     client = peer
-    for text in reversed(request.META.get(FORWARDED_FOR, "").split(",")):
+    for text in reversed(meta.get(FORWARDED_FOR, "").split(",")):
         if not _is_trusted(client):
             break
         hop = _read(text)
