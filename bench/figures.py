@@ -11,7 +11,8 @@ import psutil
 
 from bench import tasks
 from bench.client import Client, Following
-from bench.group import ROLES, Group
+from bench.group import Group
+from tests.program import ROLES
 
 TOKENS_PER_TASK = 16
 USERS = 32  # who ask at the same time

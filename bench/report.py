@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.group import ROOT
+from tests.program import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 

@@ -14,8 +14,9 @@ import psutil
 from bench import tasks
 from bench.chaos.load import Load
 from bench.client import Client
-from bench.group import Group, GroupError
+from bench.group import Group
 from tests.ollama_server import OllamaTestProcess
+from tests.program import ProgramError
 from tests.services import Services
 
 RECOVERY_SECONDS = 60
@@ -70,11 +71,11 @@ class Scene:
         return f"question <{next(_numbers)}>"
 
     async def until(self, condition: Callable[[], object], what: str, seconds: float = RECOVERY_SECONDS) -> None:
-        """Wait for a condition without stopping the clients. Raises GroupError."""
+        """Wait for a condition without stopping the clients. Raises ProgramError."""
         limit = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > limit:
-                raise GroupError(f"not within {seconds:g} s: {what}\n{self.group.log_tail()}")
+                raise ProgramError(f"not within {seconds:g} s: {what}\n{self.group.log_tail()}")
             await asyncio.sleep(POLL_SECONDS)
 
     async def kill(self, role: str) -> None:
@@ -99,7 +100,7 @@ class Scene:
             except OSError:
                 await asyncio.sleep(POLL_SECONDS)
             if time.monotonic() > limit:
-                raise GroupError(f"the web process does not answer:\n{self.group.log_tail()}")
+                raise ProgramError(f"the web process does not answer:\n{self.group.log_tail()}")
         client.close()
 
 
@@ -157,7 +158,7 @@ async def _redis_flushall(port: int) -> None:
     answer = await reader.readline()
     writer.close()
     if answer != b"+OK\r\n":
-        raise GroupError(f"FLUSHALL: {answer!r}")
+        raise ProgramError(f"FLUSHALL: {answer!r}")
 
 
 async def empty_broker_folder(scene: Scene) -> None:

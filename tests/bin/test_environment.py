@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.stack import ROOT
+from tests.program import ROOT
 
 
 class Project:

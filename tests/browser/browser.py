@@ -1,12 +1,15 @@
-"""Debian's Chromium, driven by playwright; it phones nobody."""
+"""Debian's Chromium, driven by playwright, which phones nobody, and what it looks at."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.stack import PASSWORD
+from tests.ollama_server import OllamaTestProcess
+from tests.program import Program
 
+PASSWORD = "browser-test-only"
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-background-networking",
@@ -14,6 +17,11 @@ ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
+
+
+def program_for(folder: Path, ollama: OllamaTestProcess) -> Program:
+    """The program with this model server behind it, and an operator who can sign in."""
+    return Program(folder, OLLAMA_HOST=ollama.url, SUTAZAI_OPERATOR_PASSWORD=PASSWORD)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.browser.browser import chromium, sign_in
-from tests.browser.stack import Stack
+from tests.browser.browser import chromium, program_for, sign_in
+from tests.ollama_server import OllamaTestProcess
+from tests.program import Program
 from tests.services import SERVICE_VARIABLES
 
 TIMEOUT_MILLISECONDS = 20_000
@@ -16,17 +16,22 @@ expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Web, worker, beat and an Ollama test server with one model."""
-    folder: Path = tmp_path_factory.mktemp("program")
-    with Stack(folder, "tinyllama") as running:
+def ollama() -> Iterator[OllamaTestProcess]:
+    """The model server behind the program, with one model."""
+    with OllamaTestProcess("--model", "tinyllama") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, ollama: OllamaTestProcess) -> Iterator[Program]:
+    with program_for(tmp_path_factory.mktemp("program"), ollama) as running:
         yield running
 
 
 @pytest.fixture
-def calm_model(stack: Stack) -> None:
+def calm_model(ollama: OllamaTestProcess) -> None:
     """The model answers at once, unless a test says otherwise."""
-    stack.ollama.control(reset=True)
+    ollama.control(reset=True)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +41,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def session_cookie(stack: Stack, browser: Browser) -> StorageState:
+def session_cookie(program: Program, browser: Browser) -> StorageState:
     """What a browser keeps after the operator signed in."""
     complaints: list[str] = []
-    with browser.new_context(base_url=stack.url) as context:
+    with browser.new_context(base_url=program.url) as context:
         page = context.new_page()
-        watch(page, stack.url, complaints)
+        watch(page, program.url, complaints)
         sign_in(page)
         assert complaints == []
         return context.storage_state()
@@ -61,11 +66,11 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(stack: Stack, browser: Browser, session_cookie: StorageState, complaints: list[str]) -> Iterator[Page]:
+def page(program: Program, browser: Browser, session_cookie: StorageState, complaints: list[str]) -> Iterator[Page]:
     """A page of an operator who is signed in."""
-    with browser.new_context(base_url=stack.url, storage_state=session_cookie) as context:
+    with browser.new_context(base_url=program.url, storage_state=session_cookie) as context:
         context.set_default_timeout(TIMEOUT_MILLISECONDS)
         page = context.new_page()
-        watch(page, stack.url, complaints)
+        watch(page, program.url, complaints)
         yield page
     assert complaints == []

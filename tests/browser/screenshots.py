@@ -10,9 +10,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, StorageState
 
-from tests.browser.browser import chromium, sign_in
-from tests.browser.stack import ROOT, Stack
-from tests.services.packages import program
+from tests.browser.browser import chromium, program_for, sign_in
+from tests.ollama_server import OllamaTestProcess
+from tests.program import ROOT, Program
+from tests.services import packages
 
 IMAGES = ROOT / "docs" / "images"
 PAGES = {
@@ -80,20 +81,21 @@ def main() -> None:
     folder = parser.parse_args().all
     with (
         tempfile.TemporaryDirectory(prefix="sutazai-screenshots-") as data,
-        Stack(Path(data), "tinyllama", "llama3.2") as stack,
-        chromium(str(program("usr/bin/chromium"))) as browser,
+        OllamaTestProcess("--model", "tinyllama", "--model", "llama3.2") as ollama,
+        program_for(Path(data), ollama) as program,
+        chromium(str(packages.program("usr/bin/chromium"))) as browser,
     ):
-        stack.run("tests.browser.seed")
-        state = _prepare(browser, stack)
+        program.run("tests.browser.seed")
+        state = _prepare(browser, program)
         if folder:
-            _take_all(browser, stack, state, folder)
+            _take_all(browser, program, state, folder)
         else:
-            _take_documentation(browser, stack, state)
+            _take_documentation(browser, program, state)
 
 
-def _prepare(browser: Browser, stack: Stack) -> StorageState:
+def _prepare(browser: Browser, program: Program) -> StorageState:
     """Sign in, and do what leaves something to see: a conversation, a key, a refusal, a change, housekeeping."""
-    with browser.new_context(base_url=stack.url) as context:
+    with browser.new_context(base_url=program.url) as context:
         page = context.new_page()
         sign_in(page)
         _converse(page)
@@ -122,10 +124,10 @@ def _converse(page: Page) -> None:
     page.wait_for_selector(".c-assistant footer .c-badge")
 
 
-def _take_documentation(browser: Browser, stack: Stack, state: StorageState) -> None:
+def _take_documentation(browser: Browser, program: Program, state: StorageState) -> None:
     IMAGES.mkdir(exist_ok=True)
     with browser.new_context(
-        base_url=stack.url, storage_state=state, viewport={"width": 1280, "height": 900}, color_scheme="light"
+        base_url=program.url, storage_state=state, viewport={"width": 1280, "height": 900}, color_scheme="light"
     ) as context:
         page = context.new_page()
         _open(page, "")
@@ -137,12 +139,12 @@ def _take_documentation(browser: Browser, stack: Stack, state: StorageState) -> 
         page.screenshot(path=IMAGES / "task.png")
 
 
-def _take_all(browser: Browser, stack: Stack, state: StorageState, folder: Path) -> None:
+def _take_all(browser: Browser, program: Program, state: StorageState, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for width, height in ((1440, 900), (390, 844)):
         for scheme in ("light", "dark"):
             with browser.new_context(
-                base_url=stack.url,
+                base_url=program.url,
                 storage_state=state,
                 viewport={"width": width, "height": height},
                 color_scheme=scheme,

@@ -2,12 +2,12 @@
 
 from playwright.sync_api import Page
 
-from tests.browser.stack import Stack
+from tests.ollama_server import OllamaTestProcess
 
 
-def pace(stack: Stack, knobs: str) -> None:
+def pace(ollama: OllamaTestProcess, knobs: str) -> None:
     """Set the pace of the model's answers, such as "t100-d50": 100 tokens, 50 ms between two."""
-    stack.ollama.control(faults=[{"knobs": knobs, "path": "/api/chat", "times": 1000}])
+    ollama.control(faults=[{"knobs": knobs, "path": "/api/chat", "times": 1000}])
 
 
 def ask(page: Page, text: str) -> None:

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.stack import Stack
 from tests.browser.talk import ask, last_answer, pace
+from tests.ollama_server import OllamaTestProcess
 
 pytestmark = [pytest.mark.chromium, pytest.mark.usefixtures("calm_model")]
 
@@ -37,8 +37,8 @@ def test_the_dashboard_draws_real_rows_and_refreshes_itself(page: Page) -> None:
     expect(page.locator("#freshness")).to_contain_text("As of")
 
 
-def test_an_answer_streams_word_by_word_and_becomes_a_task(page: Page, stack: Stack) -> None:
-    pace(stack, "t40-d60")
+def test_an_answer_streams_word_by_word_and_becomes_a_task(page: Page, ollama: OllamaTestProcess) -> None:
+    pace(ollama, "t40-d60")
     page.goto("/admin/playground/")
 
     ask(page, "Hello there")
@@ -57,8 +57,8 @@ def test_an_answer_streams_word_by_word_and_becomes_a_task(page: Page, stack: St
     expect(page.locator(".c-phases span").first).to_be_attached()
 
 
-def test_stop_ends_the_answer_and_the_models_work(page: Page, stack: Stack) -> None:
-    pace(stack, "t2000-d50")
+def test_stop_ends_the_answer_and_the_models_work(page: Page, ollama: OllamaTestProcess) -> None:
+    pace(ollama, "t2000-d50")
     page.goto("/admin/playground/")
 
     ask(page, "Never stop")
@@ -85,8 +85,8 @@ def test_a_conversation_goes_on_in_its_session(page: Page) -> None:
     expect(page.locator(".c-turn.c-assistant .c-text")).to_have_text([re.compile("First"), re.compile("Second")])
 
 
-def test_the_task_page_shows_a_running_answer_live_and_cancels_it(page: Page, stack: Stack) -> None:
-    pace(stack, "t2000-d50")
+def test_the_task_page_shows_a_running_answer_live_and_cancels_it(page: Page, ollama: OllamaTestProcess) -> None:
+    pace(ollama, "t2000-d50")
     page.goto("/admin/playground/")
     ask(page, "Watch me")
     expect(page.locator(".c-assistant footer").last.get_by_role("link", name="Task")).to_be_attached()
@@ -103,9 +103,9 @@ def test_the_task_page_shows_a_running_answer_live_and_cancels_it(page: Page, st
     expect(page.locator("[data-fresh=head]")).to_contain_text("Cancelled")
 
 
-def test_a_broken_connection_is_picked_up_where_it_broke(page: Page, stack: Stack) -> None:
+def test_a_broken_connection_is_picked_up_where_it_broke(page: Page, ollama: OllamaTestProcess) -> None:
     """The answer of the first request is cut by the test; what follows comes by another one, from its last number."""
-    pace(stack, "t40-d60")
+    pace(ollama, "t40-d60")
     resumed = []
     page.on("request", lambda request: resumed.append(request) if request.url.endswith("/events") else None)
     page.route("**/api/v1/chat/", lambda route: cut(route, events=3))

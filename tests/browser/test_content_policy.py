@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.stack import Stack
+from tests.ollama_server import OllamaTestProcess
 
 pytestmark = pytest.mark.chromium
 
@@ -46,8 +46,8 @@ def shape(path: str) -> str:
     return "/".join("*" if any(c.isdigit() for c in part) else part for part in path.split("/"))
 
 
-def test_no_page_of_the_console_does_what_its_policy_forbids(strict_page: Page, stack: Stack) -> None:
-    stack.ollama.control(reset=True)
+def test_no_page_of_the_console_does_what_its_policy_forbids(strict_page: Page, ollama: OllamaTestProcess) -> None:
+    ollama.control(reset=True)
     strict_page.goto("/admin/playground/")
     strict_page.get_by_label("Message").fill("Leave a task behind")
     strict_page.get_by_role("button", name="Send").click()
@@ -73,8 +73,8 @@ def test_no_page_of_the_console_does_what_its_policy_forbids(strict_page: Page, 
     } <= seen
 
 
-def test_no_page_of_the_panel_does_what_its_policy_forbids(strict_page: Page, stack: Stack) -> None:
-    stack.ollama.control(reset=True)
+def test_no_page_of_the_panel_does_what_its_policy_forbids(strict_page: Page, ollama: OllamaTestProcess) -> None:
+    ollama.control(reset=True)
     strict_page.goto("/chat/")
     strict_page.get_by_label("Message").fill("Leave a conversation behind")
     strict_page.get_by_role("button", name="Send").click()
@@ -125,9 +125,7 @@ def test_the_pages_of_the_api_do_nothing_that_their_policy_forbids(strict_page: 
     complaints[:] = [text for text in complaints if "404" not in text]  # those pages name no icon
 
 
-def test_a_script_that_somebody_slips_into_a_page_does_not_run(
-    strict_page: Page, stack: Stack, complaints: list[str]
-) -> None:
+def test_a_script_that_somebody_slips_into_a_page_does_not_run(strict_page: Page, complaints: list[str]) -> None:
     """The policy is in force, and the crawl would notice."""
     for path in ("/docs", "/admin/", "/settings"):
         strict_page.goto(path)

@@ -1,15 +1,17 @@
 """What people who use agents do in a browser, against the real program."""
 
+import os
 import re
+import signal
 from contextlib import suppress
 
-import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.stack import Stack
 from tests.browser.talk import ask, last_answer, pace
+from tests.ollama_server import OllamaTestProcess
+from tests.program import Program
 
 pytestmark = [pytest.mark.chromium, pytest.mark.usefixtures("calm_model")]
 
@@ -18,8 +20,8 @@ def wait_for_the_end(page: Page) -> None:
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
 
 
-def test_a_chat_streams_gets_an_address_and_goes_on(page: Page, stack: Stack) -> None:
-    pace(stack, "t30-d40")
+def test_a_chat_streams_gets_an_address_and_goes_on(page: Page, ollama: OllamaTestProcess) -> None:
+    pace(ollama, "t30-d40")
     page.goto("/dashboard")
     page.get_by_role("link", name="New chat").click()
     ask(page, "How are you?")
@@ -39,8 +41,8 @@ def test_a_chat_streams_gets_an_address_and_goes_on(page: Page, stack: Stack) ->
     expect(page.locator(".c-user .c-text")).to_have_text(["How are you?", "And now?"])
 
 
-def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, stack: Stack) -> None:
-    pace(stack, "t60-d50")
+def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, ollama: OllamaTestProcess) -> None:
+    pace(ollama, "t60-d50")
     page.goto("/chat")
     ask(page, "Take your time")
     expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
@@ -53,16 +55,15 @@ def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, stack: Stack)
 
 
 def test_an_answer_survives_the_death_of_the_server_that_sends_it(
-    page: Page, stack: Stack, complaints: list[str]
+    page: Page, program: Program, ollama: OllamaTestProcess, complaints: list[str]
 ) -> None:
-    pace(stack, "t80-d50")
+    pace(ollama, "t80-d50")
     page.goto("/chat")
     ask(page, "Hold on")
     expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
-    for process in psutil.Process(stack.process.pid).children(recursive=True):
-        with suppress(psutil.Error):  # the death of one may have been that of another
-            if "granian" in " ".join(process.cmdline()):
-                process.kill()
+    for pid in [*program.pids("web-master"), *program.pids("web")]:
+        with suppress(ProcessLookupError):  # the death of one may have been that of another
+            os.kill(pid, signal.SIGKILL)
     wait_for_the_end(page)
     answer = last_answer(page)
     assert [answer.count(f"w{number} ") for number in range(10, 79)] == [1] * 69
@@ -70,14 +71,14 @@ def test_an_answer_survives_the_death_of_the_server_that_sends_it(
     complaints.clear()
 
 
-def test_stop_stops_and_ask_again_asks_again(page: Page, stack: Stack) -> None:
-    pace(stack, "t2000-d50")
+def test_stop_stops_and_ask_again_asks_again(page: Page, ollama: OllamaTestProcess) -> None:
+    pace(ollama, "t2000-d50")
     page.goto("/chat")
     ask(page, "Never stop")
     expect(page.locator(".c-assistant .c-text").last).to_contain_text("You said")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".c-assistant footer").last).to_contain_text("Stopped")
-    stack.ollama.control(reset=True)
+    ollama.control(reset=True)
     page.get_by_role("button", name="Ask again").click()
     wait_for_the_end(page)
     assert "You said: Never stop" in last_answer(page)

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.browser import sign_in
 from tests.browser.conftest import TIMEOUT_MILLISECONDS, watch
-from tests.browser.stack import Stack
+from tests.program import Program
 
 pytestmark = pytest.mark.chromium
 
@@ -25,11 +25,11 @@ VIRTUAL_KEY = {
 
 
 @pytest.fixture
-def new_browser(stack: Stack, browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
+def new_browser(program: Program, browser: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
     """Open browsers that nobody has signed in with."""
     contexts = []
 
-    def open_one(url: str = stack.url) -> Page:
+    def open_one(url: str = program.url) -> Page:
         context = browser.new_context(base_url=url)
         context.set_default_timeout(TIMEOUT_MILLISECONDS)
         contexts.append(context)
@@ -139,9 +139,9 @@ def test_another_device_is_signed_out(page: Page, new_browser: Callable[..., Pag
     expect(there.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_a_passkey_signs_in_alone(page: Page, stack: Stack, new_browser: Callable[..., Page]) -> None:
+def test_a_passkey_signs_in_alone(page: Page, program: Program, new_browser: Callable[..., Page]) -> None:
     # Passkeys belong to a name, never to an address like 127.0.0.1.
-    guest = new_browser(stack.url.replace("127.0.0.1", "localhost"))
+    guest = new_browser(program.url.replace("127.0.0.1", "localhost"))
     tools = guest.context.new_cdp_session(guest)
     tools.send("WebAuthn.enable")
     tools.send("WebAuthn.addVirtualAuthenticator", {"options": VIRTUAL_KEY})
@@ -158,14 +158,14 @@ def test_a_passkey_signs_in_alone(page: Page, stack: Stack, new_browser: Callabl
     guest.wait_for_url("**/dashboard")
 
 
-def test_a_passkey_that_cannot_be_used_is_told(stack: Stack, new_browser: Callable[..., Page]) -> None:
+def test_a_passkey_that_cannot_be_used_is_told(new_browser: Callable[..., Page]) -> None:
     guest = new_browser()  # at 127.0.0.1
     guest.goto("/login")
     guest.get_by_role("button", name="Sign in with a passkey").click()
     expect(guest.get_by_text("The passkey did not work here")).to_be_visible()
 
 
-def test_the_operator_confirms_before_something_dangerous(stack: Stack, new_browser: Callable[..., Page]) -> None:
+def test_the_operator_confirms_before_something_dangerous(new_browser: Callable[..., Page]) -> None:
     operator = new_browser()
     sign_in(operator)
     operator.goto("/account/confirm/?next=/admin/core/apikey/add/")

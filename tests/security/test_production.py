@@ -5,13 +5,12 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.program import Up
+from tests.program import Program
 
 HOST = "sutazai.example"
 APP = "https://app.example"
@@ -22,10 +21,10 @@ TIMEOUT = 20
 
 
 @pytest.fixture(scope="module")
-def production(tmp_path_factory) -> Iterator[Up]:
+def production(tmp_path_factory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("production")
     (folder / "secret-key").write_text(secrets.token_urlsafe(48))
-    up = Up(
+    with Program(
         folder,
         SUTAZAI_ENV="production",
         SUTAZAI_ALLOWED_HOSTS=HOST,
@@ -37,15 +36,8 @@ def production(tmp_path_factory) -> Iterator[Up]:
         SUTAZAI_OPERATOR_PASSWORD=PASSWORD,
         SUTAZAI_CORS_ORIGINS=APP,
         SUTAZAI_BODY_SECONDS=str(BODY_SECONDS),
-    )
-    yield up
-    up.process.kill()
-    up.process.wait()
-
-
-@pytest.fixture(autouse=True)
-def ready(production, wait_until) -> None:
-    wait_until(lambda: production.says("SutazAI is ready at"), timeout_seconds=90)
+    ) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +52,16 @@ def key(production, keys) -> str:
     return keys["operator"]
 
 
-def ask(up: Up, method: str, path: str, **more: Any) -> requests.Response:
+def ask(program: Program, method: str, path: str, **more: Any) -> requests.Response:
     """Ask as a reverse proxy on this machine does, on behalf of a client who came by HTTPS."""
     headers = {"Host": HOST, "X-Forwarded-Proto": "https", **more.pop("headers", {})}
-    url = f"http://127.0.0.1:{up.port}{path}"
+    url = f"{program.url}{path}"
     return requests.request(method, url, headers=headers, allow_redirects=False, timeout=TIMEOUT, **more)
 
 
-def exchange(up: Up, *parts: bytes) -> bytes:
+def exchange(program: Program, *parts: bytes) -> bytes:
     """Send bytes and read until the server ends the connection, or says no more."""
-    with socket.create_connection(("127.0.0.1", up.port), timeout=TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", program.port), timeout=TIMEOUT) as connection:
         answer = b""
         try:
             for part in parts:
@@ -159,7 +151,7 @@ def test_an_answer_that_was_awaited_is_guarded_and_told_to_a_listed_origin(produ
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/api/health"])
 def test_health_is_guarded_and_needs_neither_host_nor_https(production, path):
-    response = requests.get(f"http://127.0.0.1:{production.port}{path}", timeout=TIMEOUT)
+    response = requests.get(f"{production.url}{path}", timeout=TIMEOUT)
     assert response.status_code == 200
     assert guarding(response) == {"x-content-type-options": "nosniff", "content-security-policy": NOTHING}
     told = ask(production, "GET", path, headers={"Origin": APP})
@@ -180,9 +172,7 @@ def test_a_static_file_has_its_type_and_an_age(production):
 
 
 def test_plain_http_is_sent_to_https(production):
-    response = requests.get(
-        f"http://127.0.0.1:{production.port}/admin/", headers={"Host": HOST}, allow_redirects=False, timeout=TIMEOUT
-    )
+    response = requests.get(f"{production.url}/admin/", headers={"Host": HOST}, allow_redirects=False, timeout=TIMEOUT)
     assert (response.status_code, response.headers["location"]) == (301, f"https://{HOST}/admin/")
 
 
@@ -336,8 +326,7 @@ def test_every_line_of_the_log_is_json_and_holds_no_secret(production, key, wait
 
 
 def test_no_secret_stands_in_the_list_of_processes(production):
-    pids = [pid for found in production.pids().values() for pid in found]
-    texts = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
+    texts = [part for process in production.processes() for part in process.cmdline()]
     assert texts
     values = [PASSWORD, production.environment["SUTAZAI_API_KEY_PEPPER"]]
     assert not [text for text in texts for value in values if value in text]

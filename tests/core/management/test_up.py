@@ -3,28 +3,34 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import requests
 
-from core.ops.processes import ProcessIdentity, is_alive
-from tests.program import Up
+from tests.program import ROLES, Program
 from tests.services.server import free_port
 
 
 @pytest.fixture
-def up(tmp_path) -> Iterator[Up]:
-    up = Up(tmp_path)
-    yield up
-    up.process.kill()
-    up.process.wait()
+def program(tmp_path) -> Iterator[Program]:
+    with Program(tmp_path) as running:
+        yield running
 
 
-def test_the_group_serves_heals_and_leaves_nothing_behind(up, wait_until):
-    wait_until(lambda: up.says("SutazAI is ready at"), timeout_seconds=90)
-    assert up.answers()
-    assert up.says("Sign in as operator, password ")
-    key = up.manage("create_api_key", "--user", "operator")
-    answer = up.ask(key, message="hello")
+def ask(program: Program, key: str, **body: str) -> dict[str, Any]:
+    """Chat with the agent that answers whoever names none."""
+    headers = {"Authorization": f"Bearer {key}"}
+    response = requests.post(f"{program.url}/api/v1/chat/", json=body, headers=headers, timeout=30)
+    response.raise_for_status()
+    return response.json()
+
+
+def test_the_group_serves_heals_and_leaves_nothing_behind(program, wait_until):
+    wait_until(lambda: program.says("SutazAI is ready at"))
+    assert program.says("Sign in as operator, password ")
+    key = program.manage("create_api_key", "--user", "operator")
+    answer = ask(program, key, message="hello")
     assert set(answer) == {"response", "model", "cached", "session", "task", "truncated", "degraded"}
     assert (answer["model"], answer["cached"], answer["truncated"], answer["degraded"]) == (
         "builtin",
@@ -34,38 +40,34 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(up, wait_until):
     )
 
     # The first operator and the key are in the audit log, and sealed a moment later.
-    wait_until(lambda: up.manage("audit", "verify") == "2 sealed entries are intact.", timeout_seconds=60)
+    wait_until(lambda: program.manage("audit", "verify") == "2 sealed entries are intact.", timeout_seconds=60)
 
-    refused = up.try_another()
+    refused = program.try_another()
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"Port {up.port} on 127.0.0.1 cannot be used")
-    refused = up.try_another(SUTAZAI_PORT=str(free_port()))
+    assert refused.stderr.startswith(f"Port {program.port} on 127.0.0.1 cannot be used")
+    refused = program.try_another(SUTAZAI_PORT=str(free_port()))
     assert refused.returncode == 1
     assert refused.stderr.startswith("SutazAI runs on")
 
-    server_process = up.pids()["granian"][-1]
-    os.kill(server_process, signal.SIGKILL)
-    wait_until(lambda: up.says("web ended with exit code 1; starting it again now"))
-    wait_until(up.answers, timeout_seconds=60)
+    os.kill(program.pids("web")[0], signal.SIGKILL)
+    wait_until(lambda: program.says("web ended with exit code 1; starting it again now"))
+    wait_until(program.answers, timeout_seconds=60)
 
-    pids = up.pids()
-    assert {name: len(found) for name, found in pids.items()} == {"granian": 2, "worker": 1, "beat": 1}
-    owners = [str(ProcessIdentity.of(pid)) for found in pids.values() for pid in found]
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(30) == 0
-    assert not any(map(is_alive, owners))
+    assert {role: len(program.pids(role)) for role in ROLES} == dict.fromkeys(ROLES, 1)
+    program.process.send_signal(signal.SIGINT)
+    assert program.process.wait(30) == 0
+    assert program.left_behind() == []
 
-    up.start()
-    wait_until(lambda: up.says("SutazAI is ready at"), timeout_seconds=90)
-    assert not up.says("password")  # the operator is there already, and so is everything else
-    assert up.ask(key, message="hello again", session=answer["session"])["session"] == answer["session"]
+    program.start()
+    wait_until(lambda: program.says("SutazAI is ready at"))
+    assert not program.says("password")  # the operator is there already, and so is everything else
+    assert ask(program, key, message="hello again", session=answer["session"])["session"] == answer["session"]
 
 
-def test_nothing_outlives_a_killed_group(up, wait_until):
-    wait_until(lambda: len(up.pids()["granian"]) == 2 and up.answers(), timeout_seconds=90)
-    owners = [str(ProcessIdentity.of(pid)) for found in up.pids().values() for pid in found]
+def test_nothing_outlives_a_killed_group(program, wait_until):
+    assert len(program.left_behind()) >= len(ROLES)
 
-    up.process.kill()
+    program.process.kill()
 
-    wait_until(lambda: not any(map(is_alive, owners)))
-    assert not up.answers()
+    wait_until(lambda: program.left_behind() == [])
+    assert not program.answers()
