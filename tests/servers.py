@@ -1,4 +1,4 @@
-"""Servers and ports that are not what a node should be."""
+"""Servers that are not what a node should be."""
 
 import socket
 from collections.abc import Iterator
@@ -33,14 +33,6 @@ def web_server(*, redirect_to: str = "") -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def closed_port() -> int:
-    """A port at which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Canary:

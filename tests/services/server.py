@@ -128,6 +128,7 @@ class Server:
 
 
 def free_port() -> int:
+    """A port at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

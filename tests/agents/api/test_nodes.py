@@ -6,7 +6,8 @@ from agents.models import AgentTask, Node, NodeModel
 from tests.api import ApiClient, assert_problem, counting_queries
 from tests.factories import make_agent, make_node, make_task
 from tests.ollama_server import OllamaTestServer
-from tests.servers import closed_port, web_server
+from tests.servers import web_server
+from tests.services.server import free_port
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -51,7 +52,7 @@ def test_something_that_is_no_ollama_server_is_refused(operator):
 
 
 def test_an_address_where_nothing_answers_is_refused(operator):
-    response = operator.post(PATH, {"name": "gone", "url": f"http://127.0.0.1:{closed_port()}"})
+    response = operator.post(PATH, {"name": "gone", "url": f"http://127.0.0.1:{free_port()}"})
     assert_problem(response, 422, "node-unreachable")
     assert not Node.objects.exists()
 
@@ -123,7 +124,7 @@ def test_a_probe_finds_what_is_new(operator, ollama):
 
 
 def test_a_probe_of_a_silent_server_says_why(operator):
-    node = make_node(url=f"http://127.0.0.1:{closed_port()}")
+    node = make_node(url=f"http://127.0.0.1:{free_port()}")
     response = operator.post(f"{PATH}{node.pk}/probe")
     assert response.status_code == 200
     assert response.json()["status"] == "down"

@@ -7,7 +7,8 @@ from django.core.management import CommandError, call_command
 from agents.models import Node
 from tests.factories import make_builtin_node, make_node
 from tests.ollama_server import OllamaTestServer
-from tests.servers import closed_port, web_server
+from tests.servers import web_server
+from tests.services.server import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +42,7 @@ def test_the_same_name_again_moves_to_the_new_address(ollama):
 
 
 def test_a_server_that_does_not_answer_is_registered_with_a_warning():
-    out, err = register("later", f"127.0.0.1:{closed_port()}")
+    out, err = register("later", f"127.0.0.1:{free_port()}")
     node = Node.objects.get(name="later")
     assert node.status == "down"
     assert node.status_reason

@@ -16,6 +16,7 @@ from agents.ollama.client import OllamaClient
 from agents.ollama.types import ChatRequest, GenerateRequest, Message
 from core.net import addresses
 from core.net.http import HttpPool
+from tests.services.server import free_port
 
 BINARY = shutil.which("ollama")
 START_SECONDS = 30
@@ -26,8 +27,7 @@ pytestmark = pytest.mark.skipif(BINARY is None, reason="no `ollama` on PATH")
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("ollama")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = _serve(home, port)
     try:
         _wait_for(port, process)

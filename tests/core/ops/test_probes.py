@@ -7,6 +7,7 @@ import pytest
 
 from core.ops import heartbeat, probes
 from core.ops.probes import UP, State
+from tests.services.server import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -21,13 +22,6 @@ def silent_port():
     """A port that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-@pytest.fixture
-def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
-    return address[1]
 
 
 @pytest.mark.django_db
@@ -76,8 +70,8 @@ def test_a_lost_connection_to_rabbitmq_is_a_failure_once_and_then_made_anew(sett
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_is_not_there_is_a_failure(settings, scheme, closed_port):
-    settings.CELERY_BROKER_URL = f"{scheme}://127.0.0.1:{closed_port}"
+def test_a_broker_that_is_not_there_is_a_failure(settings, scheme):
+    settings.CELERY_BROKER_URL = f"{scheme}://127.0.0.1:{free_port()}"
     with pytest.raises(Exception, match="refused"):
         probes.broker()
 

@@ -16,6 +16,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from core.access.limits import windows
 from core.access.limits.windows import DatabaseWindows
+from tests.services.server import free_port
 
 ROOT = Path(__file__).resolve().parents[4]
 PROCESSES, TRIES, LIMIT = 8, 25, 50
@@ -87,23 +88,14 @@ def test_spent_windows_are_swept(hand_clock):
     assert windows.size() == 1
 
 
-def test_while_redis_is_away_the_database_counts(settings, free_address):
-    settings.REDIS_URL = f"redis://{free_address}/0"
+def test_while_redis_is_away_the_database_counts(settings):
+    settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}/0"
     settings.CACHES = {
         "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": settings.REDIS_URL, "OPTIONS": {}}
     }
     key = new_key()
     assert [windows.hit([key], 60)[0].hits for _ in range(3)] == [1, 2, 3]
     assert DatabaseWindows().size() == 1
-
-
-@pytest.fixture
-def free_address():
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 # Many at once --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from core.net import addresses
 from core.net.http import pool
 from tests.factories import make_administrator, make_user
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, identity_provider
-from tests.servers import closed_port, web_server
+from tests.servers import web_server
+from tests.services.server import free_port
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -165,7 +166,7 @@ def test_a_provider_that_calls_itself_something_else_is_refused(client, provider
 
 
 def test_a_provider_that_is_away_or_no_provider_is_told(client, settings):
-    configure(settings, f"http://127.0.0.1:{closed_port()}")
+    configure(settings, f"http://127.0.0.1:{free_port()}")
     assert FAILED in client.post(START).text
     with web_server() as address:
         configure(settings, address)
@@ -174,7 +175,7 @@ def test_a_provider_that_is_away_or_no_provider_is_told(client, settings):
 
 def test_a_provider_that_goes_away_in_between_is_told(client, provider, settings):
     back = provider.authorize(client.post(START)["Location"])
-    configure(settings, f"http://127.0.0.1:{closed_port()}")
+    configure(settings, f"http://127.0.0.1:{free_port()}")
     assert_refused(client, client.get(back))
 
 
