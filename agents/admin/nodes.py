@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -21,9 +22,15 @@ from core.admin.base import ButtonsMixin, button, report
 from core.exceptions import InvalidInput, Refused
 from core.formats import badge, moment
 
+# Where a request keeps how the server at its address refused, see `NodeAdmin.changeform_view`.
+REFUSAL = "_refusal_of_the_server"
+
 
 class NodeForm(forms.ModelForm):
-    """Checks that an Ollama server answers at a new or changed address, before anything is saved."""
+    """A node at an address where an Ollama server answers."""
+
+    # How the server at a new or changed address refused, or did not answer.
+    refusal: Refused | None = None
 
     # Not a URL field: that one refuses "gpu1", a good name in many networks.
     url = forms.CharField(
@@ -46,14 +53,9 @@ class NodeForm(forms.ModelForm):
         )
 
     def clean_url(self) -> str:
-        is_new = self.instance._state.adding
-        try:
-            address = registration.read_address(self.cleaned_data["url"])
-            if is_new or address != self.instance.url:
-                registration.check_address(address)
-        except Refused as refusal:
-            raise forms.ValidationError(refusal.detail) from refusal
-        return address
+        if self.refusal is not None:
+            raise forms.ValidationError(self.refusal.detail) from self.refusal
+        return registration.read_address(self.cleaned_data["url"])
 
     def _post_clean(self) -> None:
         """Leave the address out of the model's own validation, which is a URL field's; ours came before."""
@@ -120,7 +122,9 @@ class NodeAdmin(ButtonsMixin):
     def get_form(self, request: HttpRequest, obj: Node | None = None, change: bool = False, **kwargs: Any) -> Any:
         if _is_builtin(obj):
             kwargs["form"] = BuiltinNodeForm
-        return super().get_form(request, obj, change, **kwargs)
+        made = super().get_form(request, obj, change, **kwargs)
+        made.refusal = vars(request).get(REFUSAL)
+        return made
 
     def get_fieldsets(self, request: HttpRequest, obj: Node | None = None) -> Any:
         return ((None, {"fields": ("name", "slots")}),) if _is_builtin(obj) else super().get_fieldsets(request, obj)
@@ -142,12 +146,37 @@ class NodeAdmin(ButtonsMixin):
         actions.pop("delete_selected", None)  # it would not look at what a node runs
         return actions
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Ask who is at a new address before the form's transaction begins: during it nobody else could write."""
+        if request.method == "POST":
+            vars(request)[REFUSAL] = self._refusal(request, object_id)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def _refusal(self, request: HttpRequest, object_id: str | None) -> Refused | None:
+        node = self.get_object(request, object_id) if object_id else Node()
+        may_save = self.has_change_permission(request, node) if object_id else self.has_add_permission(request)
+        if node is None or not may_save or node.is_builtin:
+            return None  # nothing is asked: the form is not drawn, or has no address
+        try:
+            address = registration.read_address(NodeForm.base_fields["url"].clean(request.POST.get("url")))
+            if address != node.url:
+                registration.check_address(address)
+        except forms.ValidationError:
+            return None  # the form says so
+        except Refused as refusal:
+            return refusal
+        return None
+
     def save_model(self, request: HttpRequest, obj: Node, form: forms.ModelForm, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if "url" in form.changed_data:
-            discovery.refresh(obj)
-            found = obj.places.filter(is_available=True).count()
-            messages.info(request, f"Found Ollama {obj.server_version} with {found} model{'' if found == 1 else 's'}.")
+            transaction.on_commit(lambda: _probe(request, obj))  # takes seconds, see `changeform_view`
         if "slots" in form.changed_data:
             _grant_what_waits(obj)
 
@@ -201,11 +230,7 @@ class NodeAdmin(ButtonsMixin):
     @button("Probe now", icon="network_ping", permission="change", tone="primary")
     @outside_transaction
     def probe(self, request: HttpRequest, node: Node) -> None:
-        if discovery.refresh(node):
-            found = node.places.filter(is_available=True).count()
-            messages.success(request, f"{node.name} answers: Ollama {node.server_version}, {found} models.")
-        else:
-            messages.error(request, f"{node.name} does not answer: {node.status_reason}")
+        _probe(request, node)
 
     @button("Drain", icon="pause_circle", permission="change")
     def drain(self, request: HttpRequest, node: Node) -> None:
@@ -225,7 +250,7 @@ class NodeAdmin(ButtonsMixin):
     @outside_transaction
     def probe_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
         for node in queryset:
-            self.probe(request, node)
+            _probe(request, node)
 
     @admin.action(description="Drain selected nodes", permissions=["change"])
     def drain_selected(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
@@ -256,6 +281,16 @@ class NodeAdmin(ButtonsMixin):
 
 def _is_builtin(node: Node | None) -> bool:
     return node is not None and node.is_builtin
+
+
+def _probe(request: HttpRequest, node: Node) -> None:
+    """Ask a node how it is and what it has, and tell the operator."""
+    if discovery.refresh(node):
+        found = node.places.filter(is_available=True).count()
+        models = f"{found} model{'' if found == 1 else 's'}"
+        messages.success(request, f"{node.name} answers: Ollama {node.server_version} with {models}.")
+    else:
+        messages.error(request, f"{node.name} does not answer: {node.status_reason}")
 
 
 def drain(node: Node) -> bool:

@@ -1,5 +1,6 @@
 """Routes, refusals, statistics and remote control of the test server."""
 
+import asyncio
 import ipaddress
 import json
 import socket
@@ -42,7 +43,12 @@ class Fault:
 
 
 class App:
-    """The whole server but for its socket."""
+    """The whole server but for its socket.
+
+    watch: called with the path of each request, in a thread, before it is answered: whoever asks waits meanwhile.
+    """
+
+    watch: Callable[[str], object] | None = None
 
     def __init__(
         self,
@@ -99,6 +105,8 @@ class App:
         is_ours = request.path.startswith("/__")
         if not is_ours:
             self.stats.enter(request.path)
+            if self.watch is not None:
+                await asyncio.to_thread(self.watch, request.path)
         try:
             await self._route(request, reply)
         except Refusal as refusal:

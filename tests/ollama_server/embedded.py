@@ -92,6 +92,14 @@ class OllamaTestServer(RemoteControl):
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_TIMEOUT_SECONDS)
 
+    def break_off(self) -> None:
+        """Break all connections, from any thread."""
+        self._loop.call_soon_threadsafe(self._close_connections)
+
+    def _close_connections(self) -> None:
+        for connection in list(self.app.connections):
+            connection.close()
+
     def _run(self) -> None:
         asyncio.run(self._serve())
 
@@ -104,8 +112,7 @@ class OllamaTestServer(RemoteControl):
         self._is_ready.set()
         await self._stop.wait()
         server.close()
-        for connection in list(self.app.connections):
-            connection.close()
+        self._close_connections()
 
 
 class OllamaTestProcess(RemoteControl):

@@ -8,8 +8,9 @@ from django.urls import reverse
 
 from agents.models import AgentTask, Node
 from core.models import User
-from tests.factories import make_agent, make_node, make_task
+from tests.factories import make_agent, make_node, make_staff, make_task
 from tests.ollama_server.embedded import OllamaTestServer
+from tests.open_transactions import is_any_open
 
 pytestmark = pytest.mark.both_databases
 
@@ -31,13 +32,62 @@ def press(client: Client, button: str, node: Node) -> str:
     return client.post(reverse(f"admin:agents_node_{button}", args=[node.pk]), follow=True).text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_adding_a_node_reads_its_models(console: Client, ollama: OllamaTestServer) -> None:
     response = console.post(reverse(ADD), form(url=ollama.url), follow=True)
 
     node = Node.objects.get(name="gpu1")
     assert (node.url, node.status) == (ollama.url, Node.Status.UP)
     assert list(node.places.values_list("name", flat=True)) == ["tinyllama:latest"]
+    assert "gpu1 answers: Ollama" in response.text
     assert "with 1 model." in response.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_that_goes_away_after_it_was_looked_at_is_saved_and_told(
+    console: Client, ollama: OllamaTestServer
+) -> None:
+    ollama.app.watch = lambda path: path == "/api/ps" and ollama.break_off()
+
+    response = console.post(reverse(ADD), form(url=ollama.url), follow=True)
+
+    assert "gpu1 does not answer:" in response.text
+    assert Node.objects.get(name="gpu1").status == Node.Status.DOWN
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["add", "move", "probe", "probe_selected"])
+def test_no_transaction_is_open_while_a_server_is_asked(console: Client, ollama: OllamaTestServer, way: str) -> None:
+    node = make_node(url=ollama.url if way.startswith("probe") else "http://127.0.0.1:9")
+    asked: list[tuple[str, bool]] = []
+    ollama.app.watch = lambda path: asked.append((path, is_any_open()))
+
+    if way == "add":
+        text = console.post(reverse(ADD), form(url=ollama.url), follow=True).text
+    elif way == "move":
+        page = reverse("admin:agents_node_change", args=[node.pk])
+        text = console.post(page, form(name=node.name, url=ollama.url), follow=True).text
+    elif way == "probe":
+        text = press(console, "probe", node)
+    else:
+        data = {"action": way, "_selected_action": [str(node.pk)]}
+        text = console.post(reverse("admin:agents_node_changelist"), data, follow=True).text
+
+    assert "answers: Ollama" in text
+    assert {path for path, _ in asked} == {"/api/version", "/api/tags", "/api/ps"}
+    assert [path for path, is_open in asked if is_open] == []
+
+
+@pytest.mark.parametrize("permission", ["view_node", "change_node"])
+def test_who_may_not_save_has_no_server_asked(db: None, ollama: OllamaTestServer, permission: str) -> None:
+    clerk = Client()
+    clerk.force_login(make_staff("view_node", permission))
+    pages = [reverse(ADD)]
+    if permission == "view_node":
+        pages.append(reverse("admin:agents_node_change", args=[make_node().pk]))
+
+    assert [clerk.post(page, form(url=ollama.url)).status_code for page in pages] == [403] * len(pages)
+    assert ollama.stats()["requests"] == 0
 
 
 def test_an_address_without_a_server_is_refused_and_nothing_is_saved(console: Client) -> None:

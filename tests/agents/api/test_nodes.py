@@ -6,6 +6,7 @@ from agents.models import AgentTask, Node, NodeModel
 from tests.api import ApiClient, assert_problem, counting_queries
 from tests.factories import make_agent, make_node, make_task
 from tests.ollama_server import OllamaTestServer
+from tests.open_transactions import is_any_open
 from tests.servers import web_server
 from tests.services.server import free_port
 
@@ -129,6 +130,19 @@ def test_a_probe_of_a_silent_server_says_why(operator):
     assert response.status_code == 200
     assert response.json()["status"] == "down"
     assert response.json()["status_reason"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["create", "probe"])
+def test_no_transaction_is_open_while_a_server_is_asked(operator, ollama, way):
+    asked: list[bool] = []
+    ollama.app.watch = lambda _: asked.append(is_any_open())
+    if way == "create":
+        assert operator.post(PATH, {"name": "gpu1", "url": ollama.url}).status_code == 201
+    else:
+        assert operator.post(f"{PATH}{make_node(url=ollama.url).pk}/probe/").json()["status"] == "up"
+    assert len(asked) >= 3
+    assert not any(asked)
 
 
 def test_a_node_that_runs_nothing_is_forgotten(operator):
