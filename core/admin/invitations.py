@@ -1,11 +1,13 @@
 """Invitations: made here, their links shown once, revoked here."""
 
+import logging
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.mail import send_mail
+from django.db import transaction
 from django.db.models import Field, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -20,12 +22,26 @@ from core.admin.base import ButtonsMixin, button, report
 from core.formats import badge, moment
 from core.models import Invitation, User
 
+logger = logging.getLogger(__name__)
+
 TONES = {
     Invitation.State.OPEN: "busy",
     Invitation.State.ACCEPTED: "good",
     Invitation.State.REVOKED: "neutral",
     Invitation.State.EXPIRED: "warning",
 }
+
+
+def _send(request: HttpRequest, invitation: Invitation, link: str) -> bool:
+    """Mail the link; False, and a word to the operator, where the mail server does not take it."""
+    text = render_to_string("account/email/invitation.txt", {"link": link, "invitation": invitation}, request)
+    try:
+        send_mail("Your invitation to SutazAI", text, None, [invitation.email])
+    except OSError as error:  # those of smtplib are such
+        logger.warning("An invitation could not be mailed: %s", error)
+        messages.error(request, f"The mail could not be sent ({error}). Hand the link over yourself.")
+        return False
+    return True
 
 
 class InvitationForm(forms.ModelForm):
@@ -86,18 +102,16 @@ class InvitationAdmin(ButtonsMixin):
     ) -> HttpResponse:
         """Send the link, or show it here and now: a message or a redirect would put it into a cookie or a log."""
         link = request.build_absolute_uri(reverse("account_invitation_link", args=[obj.token]))  # type: ignore[attr-defined]
-        is_sent = bool(obj.email) and settings.EMAIL_IS_CONFIGURED
-        if is_sent:
-            text = render_to_string("account/email/invitation.txt", {"link": link, "invitation": obj}, request)
-            send_mail("Your invitation to SutazAI", text, None, [obj.email])
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "The invitation",
             "invitation": obj,
             "link": link,
-            "is_sent": is_sent,
         }
+        if obj.email and settings.EMAIL_IS_CONFIGURED:
+            # Sending takes seconds, so it waits for the commit. The page is drawn after that.
+            transaction.on_commit(lambda: context.update(is_sent=_send(request, obj, link)))
         return TemplateResponse(request, "console/invitation_created.html", context)
 
     def offers(self, name: str, obj: Invitation) -> bool:

@@ -10,6 +10,8 @@ from django.utils import timezone
 from core.access.sign_in import invitations
 from core.models import Invitation, User
 from tests.factories import make_administrator, make_operator, make_user
+from tests.open_transactions import is_any_open
+from tests.services.server import free_port
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -139,12 +141,33 @@ def test_the_link_is_shown_once_where_no_mail_is_configured(console, mailoutbox)
     assert link_in(page) not in later.text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_link_is_mailed_where_mail_is_configured(console, mailoutbox, settings):
     settings.EMAIL_IS_CONFIGURED = True
     page = console.post("/admin/core/invitation/add/", {"email": "grace@example.com", "role": "user"})
     assert "/account/invitation/" not in page.text
     assert mailoutbox[0].to == ["grace@example.com"]
     assert re.search(r"/account/invitation/[\w-]{40,}/", mailoutbox[0].body)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_a_link_is_mailed(console, settings, monkeypatch):
+    settings.EMAIL_IS_CONFIGURED = True
+    seen: list[bool] = []
+    monkeypatch.setattr("core.admin.invitations.send_mail", lambda *_: seen.append(is_any_open()))
+    page = console.post("/admin/core/invitation/add/", {"email": "grace@example.com", "role": "user"})
+    assert "on its way" in page.text
+    assert seen == [False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_link_that_cannot_be_mailed_is_shown(console, settings):
+    settings.EMAIL_IS_CONFIGURED = True
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    page = console.post("/admin/core/invitation/add/", {"email": "grace@example.com", "role": "user"})
+    assert "The mail could not be sent" in page.text
+    assert Client().get(link_in(page))["Location"] == "/account/invitation/"
 
 
 def test_invitations_are_revoked_and_their_states_told(console):
