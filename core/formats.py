@@ -8,6 +8,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 NOTHING = "–"
+HIGH_PERCENT = 80
 
 
 def age(moment: datetime | None, now: datetime | None = None) -> str:
@@ -70,6 +71,23 @@ def changed_lines(before: str, after: str) -> list[tuple[str, str]]:
 def badge(text: str, tone: str = "neutral", title: str = "") -> SafeString:
     """A short state in its colour. tone: good, busy, warning, bad or neutral."""
     return format_html('<span class="c-badge c-{}" title="{}">{}</span>', tone, title, text)
+
+
+def is_high(used: int, limit: int) -> bool:
+    """Tell whether so much of a limit is used that people should hear of it."""
+    return 100 * used > HIGH_PERCENT * limit
+
+
+def meter(used: int, limit: int, name: str) -> SafeString:
+    """A bar of what is used of a limit. It changes its colour when that is high, and again when nothing is left."""
+    return format_html(
+        '<meter class="c-meter" min="0" max="{}" low="{}" high="{}" optimum="0" value="{}" aria-label="{}"></meter>',
+        limit,
+        limit * HIGH_PERCENT / 100,
+        limit - 0.5,
+        min(used, limit),
+        name,
+    )
 
 
 def moment(value: datetime | None) -> SafeString:

@@ -15,6 +15,7 @@ from agents.models import Agent, AgentTask, ChatSession
 from agents.panel.usage import usage_of
 from core.access import ownership
 from core.access.principal import Principal
+from core.panel import limits
 from core.panel.pages import page, person_of
 
 SESSIONS_SHOWN = 50
@@ -33,6 +34,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         name="dashboard",
         title="Dashboard",
         usage=usage_of(person, timezone.now()),
+        limits=limits.of_person(person),
         sessions=_sessions(person.pk)[:RECENT],
         tasks=tasks.order_by("-pk")[:RECENT],
     )

@@ -15,10 +15,8 @@ from core.access.limits import usage
 from core.access.limits.allowances import level_of, subject_of
 from core.access.limits.usage import Gauge, Usage
 from core.admin.audited import AuditedAdmin
-from core.formats import NOTHING
+from core.formats import NOTHING, meter
 from core.models import Allowance
-
-WARN_FROM_PERCENT = 80
 
 
 def bar(gauge: Gauge) -> SafeString:
@@ -28,15 +26,7 @@ def bar(gauge: Gauge) -> SafeString:
     if gauge.used is None:
         return format_html("{} of {}", NOTHING, f"{gauge.limit:,}")
     text = f"{gauge.used:,} of {gauge.limit:,}"
-    high = gauge.limit * WARN_FROM_PERCENT / 100
-    return format_html(
-        '<meter class="c-meter" min="0" max="{}" high="{}" optimum="0" value="{}" title="{}"></meter> {}',
-        gauge.limit,
-        high,
-        min(gauge.used, gauge.limit),
-        text,
-        text,
-    )
+    return format_html("{} {}", meter(gauge.used, gauge.limit, text), text)
 
 
 class _UsageList(ChangeList):

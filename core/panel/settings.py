@@ -17,6 +17,7 @@ from core import audit
 from core.access import api_keys, tokens
 from core.access.sign_in import recent
 from core.models import ApiKey, TokenFamily
+from core.panel import limits
 from core.panel.forms import KeyForm, ProfileForm
 from core.panel.pages import page, person_of
 
@@ -93,6 +94,7 @@ def _keys(request: HttpRequest) -> QuerySet[ApiKey]:
 def _draw(request: HttpRequest, *, profile: ProfileForm | None = None, key: KeyForm | None = None) -> HttpResponse:
     person, now = person_of(request), timezone.now()
     keys = list(_keys(request).select_related("user").order_by("-pk")[:KEYS_SHOWN])
+    of_keys = limits.of_keys(keys)
     families = TokenFamily.objects.filter(user=person, revoked_at=None, expires_at__gt=now).select_related("user")
     return page(
         request,
@@ -101,7 +103,7 @@ def _draw(request: HttpRequest, *, profile: ProfileForm | None = None, key: KeyF
         title="Settings",
         profile_form=profile or ProfileForm(instance=person),
         key_form=key or KeyForm(person=person),
-        keys=[(item, item.works_at(now)) for item in keys],
+        keys=[(item, item.works_at(now), of_keys[item.pk]) for item in keys],
         families=[family for family in families if tokens.is_alive(family, now)],
     )
 

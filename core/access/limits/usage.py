@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from core.access.limits import budgets, requests
 from core.access.limits.allowances import Level
@@ -32,6 +32,12 @@ class Usage:
     requests_per_minute: Gauge
     tokens_per_day: Gauge
     concurrent_tasks: Gauge
+
+    @property
+    def gauges(self) -> dict[str, Gauge]:
+        """Every gauge by its name, for those who tell of all."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Gauge)}
 
 
 _task_counters: list[CountTasks] = []
