@@ -37,6 +37,7 @@ PAGES = {
     "api-key-new": "core/apikey/add/",
     "audit": "core/auditentry/",
     "audit-none": "core/auditentry/?q=nobody",
+    "limits": "core/allowance/",
     "runs": "core/maintenancerun/",
     "schedules": "django_celery_beat/periodictask/",
 }
@@ -55,8 +56,11 @@ ROWS = {
     "schedule": "django_celery_beat/periodictask/",
     "run": "core/maintenancerun/",
 }
-# Pages about the own account, and pages before any.
-ACCOUNT = {
+# Everybody's own pages, and pages before any.
+OWN = {
+    "own-dashboard": "/dashboard",
+    "chat": "/chat",
+    "settings": "/settings",
     "account": "/account/",
     "password-change": "/account/password/change/",
     "second-factor": "/account/second-factor/",
@@ -127,7 +131,7 @@ def _converse(page: Page) -> None:
 def _take_documentation(browser: Browser, program: Program, state: StorageState) -> None:
     IMAGES.mkdir(exist_ok=True)
     with browser.new_context(
-        base_url=program.url, storage_state=state, viewport={"width": 1280, "height": 900}, color_scheme="light"
+        base_url=program.url, storage_state=state, viewport={"width": 1280, "height": 1000}, color_scheme="light"
     ) as context:
         page = context.new_page()
         _open(page, "")
@@ -154,7 +158,7 @@ def _take_all(browser: Browser, program: Program, state: StorageState, folder: P
                     _open(page, path)
                     page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
                 invitation = _invite(page)
-                for name, path in ACCOUNT.items():
+                for name, path in OWN.items():
                     _photograph(page, path, folder / f"{name}-{width}-{scheme}.png")
                 context.clear_cookies()
                 for name, path in ({"invited": invitation} | STRANGERS).items():

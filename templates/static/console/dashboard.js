@@ -89,7 +89,7 @@ function options(item, palette) {
   const values = {
     beginAtZero: true,
     stacked: item.kind === "stacked",
-    ticks: { color: palette.text, precision: item.unit ? undefined : 0, maxTicksLimit: 6, callback: isLying ? undefined : (value) => (item.unit ? `${value} ${item.unit}` : value) },
+    ticks: { color: palette.text, precision: item.unit ? undefined : 0, maxTicksLimit: 6, callback: isLying ? undefined : (value) => `${value.toLocaleString("en")} ${item.unit}`.trim() },
     grid: { color: palette.line },
     border: { display: false },
   };
