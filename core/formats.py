@@ -46,6 +46,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def number(value: int) -> str:
+    """Write a whole number with commas between thousands."""
+    return f"{value:,}"
+
+
 def size(count: int | None) -> str:
     """Say a number of bytes in decimal units, as Ollama does."""
     if not count:
