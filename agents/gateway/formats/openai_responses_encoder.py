@@ -5,6 +5,7 @@ back gets the same events under the same numbers, if the door feeds what the tas
 in another way. A run that begins anew goes on with the numbers where the one before it stopped.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,25 +163,21 @@ class ResponsesEncoder(shared.EventEncoder):
 
         chunks: the answer since the run last began; if it is completed, with its last. Raises ValueError without that.
         """
+        self._after = sys.maxsize  # events are counted, and none is written
         pieces = list(chunks)
         for piece in pieces:
-            self._swallow(self._events(piece))
+            self.piece(piece)
         last = pieces[-1] if pieces and pieces[-1].done else None
         if status == "completed":
             if last is None:
                 raise ValueError("the answer has no end")
-            self._swallow(self._complete(last))
+            for _ in self._complete(last):
+                pass
             return to_bytes(self._ended(last, truth))
         if status == "failed":
             return to_bytes(self._failed(failure or Failure(status=500, message="The run failed."), truth))
         state = "incomplete" if status == "cancelled" else "in_progress"
         return to_bytes(self._response(status, self._output(state), truth=truth))
-
-    @staticmethod
-    def _swallow(events: Iterator[str]) -> None:
-        """Take in what pieces hold, without the events that tell of it."""
-        for _ in events:
-            pass
 
     def _response(
         self, status: str, output: list[JsonObject], *, truth: Truth | None = None, **more: Any
