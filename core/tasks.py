@@ -1,6 +1,7 @@
-"""Celery's door to maintenance, and a worker's word that it lives."""
+"""Celery's door to maintenance and emails, and a worker's word that it lives."""
 
 import logging
+import uuid
 from typing import Any
 
 from celery import shared_task
@@ -9,6 +10,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from core import audit
 from core.audit import sealer
 from core.models import MaintenanceRun
+from core.notifications import emails
 from core.ops import maintenance
 from core.ops.heartbeat import heartbeat
 
@@ -23,6 +25,11 @@ def run_maintenance(name: str) -> None:
             maintenance.run(name, trigger=MaintenanceRun.Trigger.SCHEDULE)
     except maintenance.UnknownJobError:
         logger.exception("A schedule names the maintenance job %r, which does not exist.", name)
+
+
+@shared_task(name=emails.TASK)
+def send_notification_email(notification_id: str) -> None:
+    emails.send(uuid.UUID(notification_id))
 
 
 @worker_ready.connect

@@ -120,19 +120,25 @@ def networks(name: str, default: tuple[str, ...] = ()) -> tuple[IPv4Network | IP
         raise ImproperlyConfigured(f"{name} is not a list of networks: {error}.") from error
 
 
+def origin(name: str, *, default: str) -> str:
+    """Read NAME, one web origin such as https://app.example."""
+    value: str = env.str(name, default="").strip()
+    return _checked_origin(name, value) if value else default
+
+
 def origins(name: str) -> list[str]:
     """Read NAME, web origins such as https://app.example with commas between them; patterns and "null" are none."""
-    found = [text.strip() for text in env.list(name, default=[]) if text.strip()]
-    for origin in found:
-        parts = urlsplit(origin)
-        is_origin = (
-            parts.scheme in {"http", "https"} and parts.hostname and origin == f"{parts.scheme}://{parts.netloc}"
+    return [_checked_origin(name, text.strip()) for text in env.list(name, default=[]) if text.strip()]
+
+
+def _checked_origin(name: str, text: str) -> str:
+    parts = urlsplit(text)
+    is_origin = parts.scheme in {"http", "https"} and parts.hostname and text == f"{parts.scheme}://{parts.netloc}"
+    if not is_origin or "*" in text or "@" in text or text != text.lower():
+        raise ImproperlyConfigured(
+            f"{name} holds {text!r}, which is no origin: write https://app.example, in small letters, no path."
         )
-        if not is_origin or "*" in origin or "@" in origin or origin != origin.lower():
-            raise ImproperlyConfigured(
-                f"{name} holds {origin!r}, which is no origin: write https://app.example, in small letters, no path."
-            )
-    return found
+    return text
 
 
 def database(

@@ -20,6 +20,8 @@ MAINTENANCE = {
     "verify_audit_log": timedelta(days=1),
     "delete_spent_limits": timedelta(hours=1),
     "delete_token_families": timedelta(hours=1),
+    "send_due_emails": timedelta(minutes=5),
+    "delete_read_notifications": timedelta(days=1),
     "delete_maintenance_runs": timedelta(days=1),
     "vacuum_database": timedelta(days=1),
 }

@@ -18,6 +18,7 @@ from sutazai.env import (
     networks,
     one_of,
     optional_positive_int,
+    origin,
     origins,
     positive_float,
     positive_int,
@@ -116,7 +117,10 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "agents"
-CELERY_TASK_ROUTES = {"core.run_maintenance": {"queue": "maintenance"}}
+CELERY_TASK_ROUTES = {
+    "core.run_maintenance": {"queue": "maintenance"},
+    "core.send_notification_email": {"queue": "maintenance"},  # never behind runners that wait for models
+}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SYNC_EVERY = 1  # a beat that is killed knows at its next start what it has sent
 CELERY_BEAT_MAX_LOOP_INTERVAL = 30  # seconds until an edited schedule is noticed at the latest
@@ -277,7 +281,8 @@ SOCIALACCOUNT_PROVIDERS = {
 }
 
 # Email (optional) ------------------------------------------------------------------------------------------------
-# smtp+tls://user:password@host:587. Without it, links of invitations are shown and passwords are reset by operators.
+# smtp+tls://user:password@host:587. Without it, links of invitations are shown, passwords are reset by operators, and
+# notifications stand in the product alone.
 _email_url = given("SUTAZAI_EMAIL_URL")
 EMAIL_IS_CONFIGURED = bool(_email_url)
 if EMAIL_IS_CONFIGURED:
@@ -285,6 +290,11 @@ if EMAIL_IS_CONFIGURED:
     EMAIL_TIMEOUT = 10  # seconds; somebody waits
 else:
     EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+# Where links in emails lead that no request asks for.
+PUBLIC_URL = origin(
+    "SUTAZAI_PUBLIC_URL",
+    default=next((text for text in CSRF_TRUSTED_ORIGINS if "*" not in text), f"http://localhost:{PORT}"),
+)
 DEFAULT_FROM_EMAIL = env.str("SUTAZAI_EMAIL_FROM", default="sutazai@localhost")
 
 # Limits -----------------------------------------------------------------------------------------------------------
@@ -429,6 +439,7 @@ DEFAULT_NODE_SLOTS = positive_int("SUTAZAI_NODE_SLOTS", 4)
 # Housekeeping -----------------------------------------------------------------------------------------------------
 SIGN_IN_SESSION_MAX_AGE_DAYS = positive_int("SUTAZAI_SIGN_IN_SESSION_MAX_AGE_DAYS", 7)
 CHAT_SESSION_IDLE_HOURS = positive_int("SUTAZAI_CHAT_SESSION_IDLE_HOURS", 24)
+NOTIFICATION_DAYS = positive_int("SUTAZAI_NOTIFICATION_DAYS", 90)  # for those that were read
 MAINTENANCE_HISTORY_DAYS = positive_int("SUTAZAI_MAINTENANCE_HISTORY_DAYS", 30)
 MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 

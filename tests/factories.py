@@ -4,12 +4,13 @@ import itertools
 from typing import Any
 
 from django.contrib.auth.models import Permission
+from django.utils import timezone
 
 from agents.engine.discovery import ensure_builtin
 from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
-from core.models import Role, Team, User
+from core.models import Notification, Role, Team, User
 from core.ops import clock
 
 _numbers = itertools.count(1)
@@ -45,6 +46,12 @@ def make_staff(*permissions: str, **fields: Any) -> User:
 def make_api_key(user: User) -> str:
     """A working key's text."""
     return api_keys.issue(user)[1]
+
+
+def make_notification(person: User, title: str = "New sign-in", **fields: Any) -> Notification:
+    """Something that a person was told in the product and has not read."""
+    defaults = {"event": "new-sign-in", "link": "/account/", "created_at": timezone.now()}
+    return Notification.objects.create(person=person, title=title, **{**defaults, **fields})
 
 
 def make_builtin_node() -> Node:

@@ -9,6 +9,7 @@ from core.models.invitation import Invitation
 from core.models.lease import Lease
 from core.models.limits import Allowance, LimitWindow, TokenUse
 from core.models.maintenance_run import MaintenanceRun
+from core.models.notification import Notification, NotificationPreference
 from core.models.roles import Role, Verb
 from core.models.token import SigningKey, TokenFamily
 from core.models.user import DEFAULT_TEAM_ID, Team, User
@@ -26,6 +27,8 @@ __all__ = [
     "Lease",
     "LimitWindow",
     "MaintenanceRun",
+    "Notification",
+    "NotificationPreference",
     "Role",
     "SigningKey",
     "Team",

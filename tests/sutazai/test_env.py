@@ -83,8 +83,15 @@ def test_an_origin_is_scheme_host_and_port(monkeypatch, text):
     monkeypatch.setenv("SUTAZAI_TEST_LIST", "https://app.example, http://localhost:5173")
     assert env.origins("SUTAZAI_TEST_LIST") == ["https://app.example", "http://localhost:5173"]
     monkeypatch.setenv("SUTAZAI_TEST_LIST", text)
-    with pytest.raises(ImproperlyConfigured, match="no origin"):
-        env.origins("SUTAZAI_TEST_LIST")
+    for read in (env.origins, lambda name: env.origin(name, default="")):
+        with pytest.raises(ImproperlyConfigured, match="no origin"):
+            read("SUTAZAI_TEST_LIST")
+
+
+def test_one_origin_is_read_or_its_default(monkeypatch):
+    assert env.origin("SUTAZAI_TEST_LIST", default="http://localhost") == "http://localhost"
+    monkeypatch.setenv("SUTAZAI_TEST_LIST", "https://app.example")
+    assert env.origin("SUTAZAI_TEST_LIST", default="http://localhost") == "https://app.example"
 
 
 def test_tls_to_the_database_is_asked_for_in_its_address():

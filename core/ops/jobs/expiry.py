@@ -5,11 +5,11 @@ from typing import TypeVar
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
 
 from core.access.limits import windows
-from core.models import Device, IdempotencyRecord, MaintenanceRun, TokenFamily, TokenUse
+from core.models import Device, IdempotencyRecord, MaintenanceRun, Notification, TokenFamily, TokenUse
 from core.ops import maintenance
 
 Row = TypeVar("Row", bound=Model)
@@ -85,6 +85,18 @@ def delete_spent_limits() -> str:
 def delete_token_families() -> str:
     ended = TokenFamily.objects.filter(expires_at__lt=timezone.now())
     return f"Deleted {delete_in_batches(ended)} sign-ins by token."
+
+
+@maintenance.job(
+    "delete_read_notifications",
+    "Delete notifications that were read and are old",
+    figures=lambda: {"notifications": Notification.objects.count()},
+)
+def delete_read_notifications() -> str:
+    """Delete those older than NOTIFICATION_DAYS; what was sent by email alone counts as read."""
+    old = Notification.objects.filter(created_at__lt=_hours_ago(24 * settings.NOTIFICATION_DAYS))
+    deleted = delete_in_batches(old.filter(Q(in_app=False) | Q(read_at__isnull=False)))
+    return f"Deleted {deleted} notifications."
 
 
 def _hours_ago(hours: int) -> datetime:

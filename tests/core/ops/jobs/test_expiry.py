@@ -6,9 +6,10 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from core.access.limits import windows
-from core.models import IdempotencyRecord, MaintenanceRun, TokenUse, uuid7
+from core.models import IdempotencyRecord, MaintenanceRun, Notification, TokenUse, uuid7
 from core.ops import maintenance
 from core.ops.jobs import expiry
+from tests.factories import make_notification, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -107,3 +108,18 @@ def test_counts_that_hold_nobody_back_any_more_are_deleted():
     row = run("delete_spent_limits")
     assert row.summary == "Deleted 1 windows and 1 days of tokens."
     assert (row.before, row.after) == ({"windows": 2, "token_days": 3}, {"windows": 1, "token_days": 2})
+
+
+def test_notifications_are_kept_for_their_days_once_they_were_read(settings):
+    settings.NOTIFICATION_DAYS = 90
+    person, now = make_user(), timezone.now()
+    for days in (89, 91):
+        then = now - timedelta(days=days)
+        make_notification(person, f"read, {days}", created_at=then, read_at=now)
+        make_notification(person, f"unread, {days}", created_at=then)
+        make_notification(person, f"by email alone, {days}", created_at=then, in_app=False)
+    row = run("delete_read_notifications")
+    assert row.summary == "Deleted 2 notifications."
+    assert (row.before, row.after) == ({"notifications": 6}, {"notifications": 4})
+    titles = set(Notification.objects.values_list("title", flat=True))
+    assert titles == {"read, 89", "unread, 89", "by email alone, 89", "unread, 91"}

@@ -1,0 +1,133 @@
+"""Emails, sent to a real mail server."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.db import connection
+from django.utils import timezone
+
+from core.models import MaintenanceRun, Notification
+from core.notifications import News, emails, inbox, notify
+from core.ops import maintenance
+from core.tasks import send_notification_email
+from tests.factories import make_user
+
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
+
+
+@pytest.fixture
+def person():
+    return make_user(username="ada", email="ada@example.com")
+
+
+def due_email(event, person, *, title="The kettle boiled", body="At noon."):
+    """A notification whose email is due."""
+    notify(replace(event, email=True), [News(person.pk, title, "/dashboard", body)], timezone.now())
+    return Notification.objects.latest("pk")
+
+
+def send(notification):
+    send_notification_email(str(notification.pk))
+    notification.refresh_from_db()
+
+
+def test_an_email_says_what_the_notification_says_and_where_to_look(event, person, mail):
+    notification = due_email(event, person)
+    send(notification)
+    (message,) = mail.messages
+    assert (message["To"], message["Subject"]) == ("ada@example.com", "SutazAI: The kettle boiled")
+    lines = [line for line in message.get_content().splitlines() if line]
+    assert lines == [
+        "The kettle boiled",
+        "At noon.",
+        "https://sutazai.example/dashboard",
+        "You get this because you want emails about: Kettle. Choose others here:",
+        "https://sutazai.example/settings",
+    ]
+    assert notification.email_due_at is None
+    assert notification.emailed_at is not None
+
+
+def test_a_message_that_comes_again_sends_nothing_again(event, person, mail):
+    notification = due_email(event, person)
+    for _ in range(3):
+        send(notification)
+    assert len(mail.messages) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_workers_one_sends(event, person, mail):
+    notification = due_email(event, person)
+
+    def work(_):
+        try:
+            return emails.send(notification.pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(8))) == 1
+    assert len(mail.messages) == 1
+
+
+def test_what_is_not_there_or_has_no_email_sends_nothing(event, person, mail):
+    send_notification_email(str(uuid.uuid4()))
+    notify(event, [News(person.pk, "Only here", "/dashboard")], timezone.now())
+    send(inbox.of(person).get())
+    assert mail.tries == 0
+
+
+def test_a_refused_email_is_tried_again_later_and_given_up_in_the_end(event, person, mail, caplog):
+    mail.refusals = 100
+    notification = due_email(event, person)
+    send(notification)
+    send(notification)  # it is not due yet
+    assert mail.tries == 1
+    moment = timezone.now()
+    for _ in range(10):
+        moment += timedelta(hours=2)
+        with time_machine.travel(moment, tick=True):
+            run = maintenance.run("send_due_emails", trigger=MaintenanceRun.Trigger.COMMAND)
+            assert run.status == "succeeded", run.error
+    notification.refresh_from_db()
+    assert mail.tries == notification.email_attempts == emails.MAX_TRIES
+    assert (notification.email_due_at, notification.emailed_at) == (None, None)
+    assert "given up" in caplog.text
+
+
+def test_the_job_sends_what_no_message_came_for(event, person, mail):
+    first, second = due_email(event, person), due_email(event, person)
+    mail.refusals = 1
+    assert maintenance.run("send_due_emails", trigger=MaintenanceRun.Trigger.COMMAND).summary == "Sent 1 of 2 emails."
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert {first.emailed_at is None, second.emailed_at is None} == {True, False}
+
+
+def test_a_mail_server_that_is_away_is_no_error_of_the_worker(event, person, mail, settings):
+    settings.EMAIL_PORT = 1
+    notification = due_email(event, person)
+    send(notification)
+    assert notification.email_due_at > timezone.now()
+
+
+@pytest.mark.parametrize("change", [{"is_active": False}, {"email": ""}])
+def test_who_was_switched_off_meanwhile_gets_nothing(event, person, mail, change):
+    notification = due_email(event, person)
+    for name, value in change.items():
+        setattr(person, name, value)
+    person.save()
+    send(notification)
+    assert mail.tries == 0
+    assert notification.email_due_at is None
+
+
+def test_a_title_cannot_add_headers(event, person, mail):
+    send(due_email(event, person, title="Hello\r\nBcc: all@example.com"))
+    (message,) = mail.messages
+    assert message["Subject"] == "SutazAI: Hello Bcc: all@example.com"
+    assert message["Bcc"] is None
