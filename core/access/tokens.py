@@ -22,7 +22,7 @@ from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
 from core import audit
-from core.access import signing_keys
+from core.access import known_devices, signing_keys
 from core.exceptions import Refused
 from core.models import TokenFamily, User
 
@@ -67,6 +67,7 @@ def begin(user: User, *, address: str | None = None, user_agent: str = "") -> Pa
             expires_at=now + timedelta(days=settings.SIGN_IN_DAYS),
         )
         audit.record("sign-in.succeeded", target=user, detail=f"Tokens of {family.pk}", actor=user)
+        known_devices.note_program(user, address=address or "", user_agent=user_agent)
     return _pair(family, now)
 
 

@@ -3,7 +3,7 @@
 from core.models.api_key import ApiKey
 from core.models.audit import AppendOnlyError, AuditCheckpoint, AuditEntry
 from core.models.base import UUIDModel, uuid7
-from core.models.device import Device
+from core.models.device import Device, KnownDevice
 from core.models.idempotency import IdempotencyRecord
 from core.models.invitation import Invitation
 from core.models.lease import Lease
@@ -24,6 +24,7 @@ __all__ = [
     "Device",
     "IdempotencyRecord",
     "Invitation",
+    "KnownDevice",
     "Lease",
     "LimitWindow",
     "MaintenanceRun",

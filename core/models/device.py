@@ -33,6 +33,25 @@ class Device(UUIDModel):
         return f"{program} on {_first(SYSTEMS, self.user_agent, 'an unknown system')}"
 
 
+class KnownDevice(models.Model):
+    """A browser or program that a person signed in with before, signed in now or not."""
+
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="known_devices", db_index=False
+    )
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of what it is recognised by.")
+    seen_at = models.DateTimeField(help_text="When it last signed in.")
+
+    class Meta:
+        constraints = [
+            # Serves the look-up at a sign-in.
+            models.UniqueConstraint(fields=["person", "fingerprint"], name="one_row_per_known_device"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint[:8]} of {self.person}"
+
+
 # Words of a User-Agent header, the telling ones first: Edge and Opera also say Chrome, and Chrome also says Safari.
 BROWSERS = {
     "Edg": "Edge",

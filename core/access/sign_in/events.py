@@ -13,6 +13,7 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from core.access import known_devices
 from core.access.sign_in import attempts, devices, recent
 from core.models import Device, User
 
@@ -22,6 +23,7 @@ def note_sign_in(request: HttpRequest, user: User, **_: Any) -> None:
     attempts.succeeded(request)
     recent.note_sign_in(request)
     devices.note(request, user)
+    known_devices.note_browser(request, user)
 
 
 @receiver(user_logged_out)

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from core.access import known_devices
 from core.access.sign_in import devices, recent, second_factor
 from core.models import User
 
@@ -31,13 +32,15 @@ DOORS = frozenset({"console-sign-in", "console-sign-out"})
 
 
 class SignInMiddleware:
-    """Keeps the console shut without a second factor, asks for a recent sign-in, and notes devices."""
+    """Keeps the console shut without a second factor, asks for a recent sign-in, notes devices and marks them."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self._get_response(request)
+        response = self._get_response(request)
+        known_devices.keep_cookie(request, response)
+        return response
 
     def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
         # Without the cookie nobody is signed in; asking for the user would cost programs a session.

@@ -8,6 +8,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
 
+from core.access import known_devices
 from core.access.limits import windows
 from core.models import Device, IdempotencyRecord, MaintenanceRun, Notification, TokenFamily, TokenUse
 from core.ops import maintenance
@@ -43,6 +44,7 @@ def delete_sign_in_sessions() -> str:
     ends_before = max(timezone.now(), oldest_written + written_to_end)
     deleted = delete_in_batches(Session.objects.filter(expire_date__lt=ends_before))
     delete_in_batches(Device.objects.exclude(session_key__in=Session.objects.values("session_key")))
+    delete_in_batches(known_devices.forgotten())
     return f"Deleted {deleted} sign-in sessions."
 
 

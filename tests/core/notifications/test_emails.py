@@ -1,11 +1,13 @@
 """Emails, sent to a real mail server."""
 
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import requests
 import time_machine
 from django.db import connection
 from django.utils import timezone
@@ -15,6 +17,8 @@ from core.notifications import News, emails, inbox, notify
 from core.ops import maintenance
 from core.tasks import send_notification_email
 from tests.factories import make_user
+from tests.mail_server import MailServer
+from tests.program import Program
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -131,3 +135,32 @@ def test_a_title_cannot_add_headers(event, person, mail):
     (message,) = mail.messages
     assert message["Subject"] == "SutazAI: Hello Bcc: all@example.com"
     assert message["Bcc"] is None
+
+
+@pytest.fixture
+def program(tmp_path) -> Iterator[tuple[Program, MailServer]]:
+    with MailServer() as server:
+        email = {
+            "SUTAZAI_EMAIL_URL": f"smtp://127.0.0.1:{server.port}",
+            "SUTAZAI_OPERATOR_PASSWORD": "a long password",
+        }
+        with Program(tmp_path, **email) as running:
+            yield running, server
+
+
+def test_a_new_device_is_told_by_email_by_the_running_program(program, wait_until):
+    """The whole way: sign-in, commit, message, worker, mail server."""
+    running, server = program
+    running.manage("shell", "-c", "from core.models import User; User.objects.update(email='op@example.com')")
+
+    def sign_in(agent: str) -> None:
+        who = {"email": "operator", "password": "a long password"}
+        response = requests.post(f"{running.url}/api/auth/login/", json=who, headers={"User-Agent": agent}, timeout=30)
+        assert response.status_code == 200
+
+    sign_in("first app")
+    sign_in("second app")
+    wait_until(lambda: server.messages, timeout_seconds=30)
+    (message,) = server.messages
+    assert (message["To"], message["Subject"]) == ("op@example.com", "SutazAI: New sign-in to your account")
+    assert f"http://localhost:{running.port}/settings" in message.get_content()
