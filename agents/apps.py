@@ -8,3 +8,4 @@ class AgentsConfig(AppConfig):
 
     def ready(self) -> None:
         from agents import housekeeping, metrics, probes, usage  # noqa: F401 - they register themselves with core
+        from agents.engine import failures  # noqa: F401

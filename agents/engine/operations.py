@@ -3,7 +3,7 @@
 An operation runs again when its transaction failed, even where the database had committed it and only the answer was
 lost. So it never changes what it was handed, and a change that was written already is no error.
 Each locks in one order, so that two processes do not wait for each other: tasks, budgets, the places of models,
-conversations.
+conversations, notifications.
 """
 
 import copy
@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from agents.engine import charges, remembered, statements, transitions
+from agents.engine import charges, failures, remembered, statements, transitions
 from agents.engine.errors import QueueFull
 from agents.engine.events import encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
@@ -286,6 +286,7 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     charges.settle([tasks[change.task_id] for change in ended])
     tickets = _grant_after(ended, tasks, now)
     _write_answers(ended, tasks, now)
+    failures.tell_owners([tasks[change.task_id] for change in ended], now)
     return [
         Finished(is_owner, tickets.pop() if is_owner and change.next_for and tickets else None)
         for change, is_owner in zip(changes, owned, strict=True)
@@ -367,6 +368,7 @@ def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
     transitions.record(news)
     charges.settle(ended)
     grant({task.model for task in tasks.values()}, now)
+    failures.tell_owners(ended, now)
     return answers
 
 
@@ -495,6 +497,7 @@ def expire(limits: Sequence[int], now: datetime) -> list[int]:
         counts.append(len(late))
     charges.settle(ended)
     grant({task.model for task in ended}, now)
+    failures.tell_owners(ended, now)
     return counts
 
 

@@ -147,6 +147,7 @@ def end(
         }
         news.append((TaskEvent.Type.DONE, done))
     else:
+        task.error_code = error_code  # the caller tells of it
         news.append((TaskEvent.Type.ERROR, {"status": status, "code": error_code, "detail": error_detail}))
     return _move(
         task,
