@@ -4,7 +4,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from core.access.principal import principal_of
-from core.models import User, Verb
+from core.models import ApiKey, User, Verb
 
 
 class MayDoIt(BasePermission):
@@ -20,6 +20,15 @@ class MayDoIt(BasePermission):
         wanted = verb_of(request.method or "", view)
         self.message = f"This takes the right to {wanted.value!r}, which your role or your credential does not have."
         return wanted in principal_of(request).verbs
+
+
+class IsPerson(BasePermission):
+    """For what no API key may change: whoever stole one would hide, or stay, by it."""
+
+    message = "Sign in to change this; an API key cannot."
+
+    def has_permission(self, request: Request, view: object) -> bool:
+        return request.method in SAFE_METHODS or not isinstance(request.auth, ApiKey)
 
 
 def verb_of(method: str, view: object) -> Verb:

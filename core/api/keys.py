@@ -8,13 +8,12 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from core.access import api_keys
-from core.access.permissions import MayDoIt
+from core.access.permissions import IsPerson, MayDoIt
 from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
 from core.api.serializers import NoInput, StrictSerializer, TextField, WholeNumberField
@@ -75,21 +74,12 @@ class NewKeySerializer(KeySerializer):
         read_only_fields = fields
 
 
-class IsPerson(BasePermission):
-    """Keys make no keys: one that was stolen could outlive its owner's revoking it."""
-
-    message = "Sign in to make or change keys; a key cannot."
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        return request.method == "GET" or not isinstance(request.auth, ApiKey)
-
-
 class KeyViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Your own keys for programs."""
 
     queryset = ApiKey.objects.all()
     serializer_class = KeySerializer
-    permission_classes = [MayDoIt, IsPerson]
+    permission_classes = [MayDoIt, IsPerson]  # a key that was stolen could outlive its owner's revoking it
     write_verb = Verb.READ  # a viewer's key can do what a viewer can
     ordering = ("-id",)
     ordering_fields = {"created_at": "id"}

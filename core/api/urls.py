@@ -5,12 +5,14 @@ from django.urls import include, path
 from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
 from core.api.cors import CorsCheckView
 from core.api.keys import KeyViewSet
+from core.api.notifications import NotificationViewSet
 from core.api.routers import SlashAgnosticRouter, either_way
 from core.api.usage import LimitsView
 
 router = SlashAgnosticRouter()
 router.include_root_view = False
 router.register("keys", KeyViewSet, basename="key")
+router.register("notifications", NotificationViewSet, basename="notification")
 
 urlpatterns = [
     either_way("api/auth/csrf", CsrfView.as_view(), "auth-csrf"),

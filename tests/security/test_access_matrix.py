@@ -23,6 +23,7 @@ from core.models import Role, Verb
 from tests.factories import (
     make_agent,
     make_builtin_node,
+    make_notification,
     make_session,
     make_task,
     make_team,
@@ -46,7 +47,11 @@ OUTSIDE = {
     "dashboard": "a person's own work (tests/agents/panel)",
     "chat": "a person's own conversations (tests/agents/panel)",
     "settings": "a person's own settings (tests/core/panel)",
+    "notifications": "a person's own notifications (tests/core/panel)",
+    "notifications/unread": "the bell's count of them",
+    "notifications/read": "a form of theirs",
     "settings/keys": "forms of the settings",
+    "settings/notifications": "forms of the settings",
     "settings/sign-ins": "forms of the settings",
     "login": "where browsers sign in (tests/core/access/sign_in)",
     "logout": "ends the browser's session",
@@ -71,6 +76,7 @@ class World:
             "sessions": session.pk,
             "tasks": task.pk,
             "keys": key.pk,
+            "notifications": make_notification(self.owner).pk,
         }
         people = {role: make_user(username=f"a-{role}", role=role) for role in Role.values}
         stranger = make_user(username="stranger", team=make_team())
