@@ -1,14 +1,18 @@
 """What people may change of themselves."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils import timezone
 
 from core.access.api_keys import Scope
 from core.forms import NamesField
 from core.models import User, Verb
+from core.notifications.preferences import Preference
 
 EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
 
@@ -53,3 +57,28 @@ class KeyForm(PanelForm, forms.Form):
             model_names=self.cleaned_data["model_names"],
             expires_at=timezone.now() + timedelta(days=int(days)) if days else None,
         )
+
+
+class NotificationsForm(forms.Form):
+    """What to be told of, and how: for each channel the events that are ticked."""
+
+    in_app = forms.MultipleChoiceField(required=False)
+    email = forms.MultipleChoiceField(required=False)
+
+    def __init__(self, *args: Any, preferences: Sequence[Preference], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._preferences = preferences
+        names = [(preference.event.name, preference.event.label) for preference in preferences]
+        self.fields["in_app"].choices = self.fields["email"].choices = names  # type: ignore[attr-defined]
+
+    def wanted(self) -> list[Preference]:
+        in_app, email = self.cleaned_data["in_app"], self.cleaned_data["email"]
+        return [
+            replace(
+                preference,
+                in_app=preference.event.name in in_app,
+                # Browsers send nothing for what cannot be ticked.
+                email=preference.event.name in email if settings.EMAIL_IS_CONFIGURED else preference.email,
+            )
+            for preference in self._preferences
+        ]

@@ -1,8 +1,9 @@
-"""A person's own settings: profile, keys, sign-ins by token."""
+"""A person's own settings: profile, keys, sign-ins by token, what to be told of."""
 
 from datetime import timedelta
 from uuid import UUID
 
+from django.conf import settings as configuration
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
@@ -17,6 +18,7 @@ from core import audit
 from core.access import api_keys, tokens
 from core.access.sign_in import recent
 from core.models import ApiKey, TokenFamily
+from core.notifications import preferences
 from core.panel import limits
 from core.panel.forms import KeyForm, ProfileForm
 from core.panel.pages import page, person_of
@@ -104,6 +106,8 @@ def _draw(request: HttpRequest, *, profile: ProfileForm | None = None, key: KeyF
         profile_form=profile or ProfileForm(instance=person),
         key_form=key or KeyForm(person=person),
         keys=[(item, item.works_at(now), of_keys[item.pk]) for item in keys],
+        preferences=preferences.of(person),
+        email_is_available=configuration.EMAIL_IS_CONFIGURED,
         families=[family for family in families if tokens.is_alive(family, now)],
     )
 

@@ -80,7 +80,7 @@ def test_no_page_of_the_panel_does_what_its_policy_forbids(strict_page: Page, ol
     strict_page.get_by_role("button", name="Send").click()
     expect(strict_page.get_by_role("button", name="Send")).to_be_enabled()
     violations = strict_page.evaluate("window.violations")
-    for path in ("/dashboard", "/chat/", "/settings"):
+    for path in ("/dashboard", "/chat/", "/settings", "/notifications"):
         violations += visit(strict_page, path)
     strict_page.goto("/dashboard")
     strict_page.get_by_role("link", name="Leave a conversation behind").first.click()

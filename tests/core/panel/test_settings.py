@@ -128,7 +128,7 @@ def test_the_number_of_queries_does_not_grow_with_keys(browser, person, django_a
     for _ in range(20):
         api_keys.issue(person)
         tokens.begin(person)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(10):
         browser.get(SETTINGS)
 
 
