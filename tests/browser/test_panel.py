@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.talk import ask, last_answer, pace
 from tests.ollama_server import OllamaTestProcess
@@ -39,6 +39,26 @@ def test_a_chat_streams_gets_an_address_and_goes_on(page: Page, ollama: OllamaTe
     page.get_by_role("link", name="How are you?").first.click()
     assert page.url == address
     expect(page.locator(".c-user .c-text")).to_have_text(["How are you?", "And now?"])
+
+
+def test_a_message_is_not_lost_that_is_written_before_the_page_can_send_it(page: Page) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/panel/chat*.js", hold)
+    with page.expect_request("**/panel/chat*.js"):
+        page.goto("/chat", wait_until="commit")
+    page.get_by_label("Message").fill("Early")
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+
+    held[0].continue_()
+
+    wait_for_the_end(page)
+    expect(page.get_by_label("Message")).to_have_value("Early")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("You said: Early")
 
 
 def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, ollama: OllamaTestProcess) -> None:

@@ -39,7 +39,7 @@ export class Conversation {
     });
   }
 
-  /** Call `ask(text)` for each message that is sent, unless an answer is being written. */
+  /** Call `ask(text)` for each message that is sent, unless an answer is being written. Nothing can be sent before. */
   onMessage(ask) {
     this.parts.composer.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -48,6 +48,7 @@ export class Conversation {
       this.parts.message.value = "";
       ask(text);
     });
+    this.parts.send.disabled = false;
   }
 
   addTurn(role, name, content = "") {
