@@ -25,7 +25,7 @@ class BearerAuthentication(BaseAuthentication):
 
 
 def by_bearer(authorization: str) -> tuple[User, ApiKey | TokenFamily] | None:
-    """Find who a header `Authorization` stands for; None where it is of another scheme. Raises AuthenticationFailed."""
+    """Find who a header Authorization stands for; None if it is of another scheme. Raises AuthenticationFailed."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != BearerAuthentication.scheme.lower():
         return None

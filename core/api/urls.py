@@ -1,4 +1,4 @@
-"""Addresses of the platform's own part of the API. Sign-in keeps the addresses that clients know."""
+"""Addresses of the platform's own part of the API. Sign-in and notifications keep the addresses that clients know."""
 
 from django.urls import include, path
 
@@ -12,7 +12,10 @@ from core.api.usage import LimitsView
 router = SlashAgnosticRouter()
 router.include_root_view = False
 router.register("keys", KeyViewSet, basename="key")
-router.register("notifications", NotificationViewSet, basename="notification")
+
+own = SlashAgnosticRouter()
+own.include_root_view = False
+own.register("notifications", NotificationViewSet, basename="notification")
 
 urlpatterns = [
     either_way("api/auth/csrf", CsrfView.as_view(), "auth-csrf"),
@@ -22,5 +25,6 @@ urlpatterns = [
     either_way("api/me", MeView.as_view(), "me"),
     either_way("api/v1/cors-check", CorsCheckView.as_view(), "cors-check"),
     either_way("api/v1/limits", LimitsView.as_view(), "limits"),
+    path("api/", include(own.urls)),
     path("api/v1/", include(router.urls)),
 ]

@@ -12,7 +12,7 @@ from tests.factories import make_notification, make_operator, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
-PATH = "/api/v1/notifications/"
+PATH = "/api/notifications/"
 PREFERENCES = f"{PATH}preferences/"
 
 
