@@ -423,6 +423,14 @@ MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
 IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
 
 # Outgoing calls ---------------------------------------------------------------------------------------------------
+# Calls to one target, such as a model server, that a process makes at a time; more wait, then fail. What limits the
+# work of a model server are its slots, so this is far above them.
+POOL_CONNECTIONS = {
+    "ollama": positive_int("SUTAZAI_OLLAMA_CONNECTIONS", 1024),
+    "agents": positive_int("SUTAZAI_AGENT_CONNECTIONS", 64),
+    "external": positive_int("SUTAZAI_EXTERNAL_CONNECTIONS", 32),
+}
+POOL_WAIT_SECONDS = positive_float("SUTAZAI_POOL_WAIT_SECONDS", 5)
 # Networks in which model servers may be. Cloud metadata and link-local addresses never are (core.net.addresses).
 _private = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 NODE_NETWORKS = networks("SUTAZAI_NODE_NETWORKS", default=() if IS_PRODUCTION else _private)

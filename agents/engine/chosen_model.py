@@ -21,7 +21,7 @@ from agents.ollama.types import (
     Message,
     Timeouts,
 )
-from core.net.http import Interrupt
+from core.net.interrupts import Interrupt
 
 # Ollama's own default on machines with little graphics memory.
 DEFAULT_CONTEXT_TOKENS = 4096

@@ -27,7 +27,7 @@ from agents.kinds.base import Outcome, Work
 from agents.models import AgentTask
 from agents.ollama.errors import Interrupted, OllamaError
 from core import logs
-from core.net.http import Interrupt
+from core.net.interrupts import Interrupt
 from core.ops import clock
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from django.db import connection
 from agents.engine.grant import Ticket
 from agents.engine.operations import Renew, SendBack, renew, send_back, still_held
 from agents.engine.process import writer
-from core.net.http import Interrupt
+from core.net.interrupts import Interrupt
 from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)

@@ -24,11 +24,10 @@ from agents.ollama.types import (
     Progress,
     Timeouts,
 )
-from core.net import addresses, http
+from core.net import addresses, http, places
 from core.net import errors as net_errors
-from core.net.http import HttpResponse, Interrupt
-
-POOL_NAME = "ollama"
+from core.net.http import HttpResponse
+from core.net.interrupts import Interrupt
 
 # A large embedding answer: 1,000 vectors of 4,096 numbers are about 90 MB.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -53,7 +52,7 @@ class OllamaClient:
     def __init__(self, base_url: str, *, timeouts: Timeouts | None = None, pool: http.HttpPool | None = None) -> None:
         self.base_url = protocol.base_url(base_url)
         self.timeouts = timeouts or Timeouts()
-        self._pool = pool or http.pool(POOL_NAME, addresses.nodes)
+        self._pool = pool or http.pool(places.OLLAMA, addresses.nodes)
         self._probe_timeouts = _brief(self.timeouts, self.timeouts.probe)
         self._control_timeouts = _brief(self.timeouts, self.timeouts.control)
 

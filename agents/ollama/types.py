@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.net import http
+from core.net import calls
 
 JsonObject = dict[str, Any]
 
@@ -25,7 +25,7 @@ LOAD_OPTIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts(http.Timeouts):
+class Timeouts(calls.Timeouts):
     """Seconds of silence that each phase of a call may last.
 
     first_byte: a model may be loading (Ollama gives up after 5 minutes) and nothing comes before the first token.

@@ -1,4 +1,4 @@
-"""The one way out for HTTP: a pool of connections per target, with limits for every phase of a call.
+"""HTTP calls of threads: a pool of connections per target, with limits for every phase of a call.
 
 A call can be interrupted from another thread at any moment. Closing a response does not wake a thread that is
 blocked in `recv`, and before the headers came there is no response to close, so each call registers its socket
@@ -6,16 +6,12 @@ with an `Interrupt`, which shuts the socket down.
 """
 
 import contextlib
-import enum
 import errno
-import functools
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from http.client import HTTPException, RemoteDisconnected
 from types import TracebackType
 from typing import Any
@@ -31,112 +27,29 @@ from urllib3.util.wait import wait_for_write
 
 from core.net import addresses
 from core.net.addresses import Policy
-from core.net.errors import (
-    ConnectFailed,
-    ConnectionLost,
-    DeadlineExceeded,
-    FirstByteTimeout,
-    GapTimeout,
-    Interrupted,
-    InvalidUrl,
-    NetError,
-    NotHttp,
-    PoolExhausted,
-    ResponseTooLarge,
-)
+from core.net.calls import Call, Phase, Target, Timeouts, checked_request
+from core.net.errors import Interrupted, NetError, ResponseTooLarge
+from core.net.interrupts import Interrupt
+from core.net.places import Counters, Places, places
 
-# Targets (hosts) whose connections one pool remembers, and connections per target. A call beyond that waits for
-# `Timeouts.pool` seconds; threads, not sockets, are meant to be the scarce thing.
+# Targets whose idle connections one pool remembers.
 TARGETS_PER_POOL = 256
-CONNECTIONS_PER_TARGET = 256
 
 BLOCK_BYTES = 65_536
 
-# poll() and the clock may disagree by a tick about whether a deadline has come.
-CLOCK_SLACK_SECONDS = 0.005
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """Seconds that each phase of a call may stay silent.
-
-    gap: between two pieces of the body, and therefore not a limit on the whole; that is the call's deadline.
-    """
-
-    connect: float = 5.0
-    write: float = 10.0
-    pool: float = 5.0
-    first_byte: float = 30.0
-    gap: float = 30.0
-
-
-class Interrupt:
-    """A switch that ends the calls it was given to, for good: a call begun afterwards raises at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sockets: set[socket.socket] = set()
-        self._is_set = False
-
-    @property
-    def is_set(self) -> bool:
-        return self._is_set
-
-    def shutdown(self) -> None:
-        """End every call under way within milliseconds; safe from any thread, and more than once."""
-        with self._lock:
-            self._is_set = True
-            for sock in self._sockets:
-                with contextlib.suppress(OSError):  # already closed by the peer
-                    # Not SSLSocket.shutdown, which would drop the TLS state under the reading thread.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    def attach(self, sock: socket.socket) -> None:
-        """Register a socket; raises Interrupted when it is already too late."""
-        with self._lock:
-            if self._is_set:
-                raise Interrupted("interrupted")
-            self._sockets.add(sock)
-
-    def detach(self, sock: socket.socket) -> None:
-        """Forget a socket, before it is closed or lent to another call."""
-        with self._lock:
-            self._sockets.discard(sock)
-
-
-class _Phase(enum.Enum):
-    POOL = "waiting for a free connection"
-    CONNECT = "connecting"
-    WRITE = "sending the request"
-    FIRST_BYTE = "waiting for the first byte"
-    BODY = "reading the body"
-
-
-class _Call:
+class _ThreadCall(Call):
     """What the connection must know about the call it serves."""
 
-    __slots__ = ("deadline", "interrupt", "phase", "policy", "sock", "timeouts")
+    __slots__ = ("interrupt", "policy", "sock")
 
     def __init__(
         self, policy: Callable[[], Policy], timeouts: Timeouts, interrupt: Interrupt | None, deadline: float | None
     ) -> None:
+        super().__init__(timeouts, deadline)
         self.policy = policy
-        self.timeouts = timeouts
         self.interrupt = interrupt
-        self.deadline = deadline
-        self.phase = _Phase.POOL
         self.sock: socket.socket | None = None
-
-    def patience(self, seconds: float) -> float:
-        """Return `seconds`, or less when the deadline comes first, or 0 when it has passed."""
-        return seconds if self.deadline is None else max(min(seconds, self.deadline - time.monotonic()), 0.0)
-
-    def limit(self, seconds: float) -> float:
-        """Return `seconds`, or less when the deadline comes first; raises DeadlineExceeded when it has passed."""
-        left = self.patience(seconds)
-        if left == 0.0:
-            raise DeadlineExceeded(f"the deadline passed while {self.phase.value}")
-        return left
 
     def raise_if_interrupted(self) -> None:
         if self.interrupt is not None and self.interrupt.is_set:
@@ -157,34 +70,10 @@ class _Call:
         self.sock = None
 
     def translate(self, error: Exception) -> NetError:
-        """Name a failure: by what our side wanted, else by the phase that it came in."""
-        if isinstance(error, NetError):
-            return error
-        if self.interrupt is not None and self.interrupt.is_set:
+        """Name a failure of the connection, or of what our side did to it."""
+        if not isinstance(error, NetError) and self.interrupt is not None and self.interrupt.is_set:
             return Interrupted(f"interrupted while {self.phase.value}")
-        if self.deadline is not None and time.monotonic() >= self.deadline - CLOCK_SLACK_SECONDS:
-            return DeadlineExceeded(f"the deadline passed while {self.phase.value}")
-        return self._failure(error)
-
-    def _failure(self, error: Exception) -> NetError:
-        detail = f"{_root_cause(error)} while {self.phase.value}"
-        if self.phase in {_Phase.POOL, _Phase.CONNECT}:
-            return _failure_to_connect(error, detail)
-        if self.phase is _Phase.FIRST_BYTE and _is_timeout(error):
-            return FirstByteTimeout(f"nothing came within {self.timeouts.first_byte:g} s")
-        if self.phase is _Phase.FIRST_BYTE and _is_foreign(error):
-            return NotHttp(detail)
-        if self.phase is _Phase.BODY and _is_timeout(error):
-            return GapTimeout(f"nothing more came within {self.timeouts.gap:g} s")
-        return ConnectionLost(detail, body_began=self.phase is _Phase.BODY)
-
-
-def _failure_to_connect(error: Exception, detail: str) -> NetError:
-    if isinstance(error, urllib3.exceptions.EmptyPoolError):
-        return PoolExhausted(detail)
-    if isinstance(error, ValueError):  # what requests and urllib3 say of addresses they cannot use
-        return InvalidUrl(detail)
-    return ConnectFailed(detail)
+        return self.named(error, _root_cause(error), timed_out=_is_timeout(error), is_foreign=_is_foreign(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -213,13 +102,13 @@ def _is_foreign(error: BaseException) -> bool:
 
 
 # requests offers no way to hand a value down to the connection, so the call travels beside it.
-_current_call: ContextVar[_Call] = ContextVar("current_call")
+_current_call: ContextVar[_ThreadCall] = ContextVar("current_call")
 
 
 class _CallConnection(HTTPConnection):
     """A connection that registers its socket with the call it serves."""
 
-    call: _Call
+    call: _ThreadCall
     _unsent: bytearray
 
     def _new_conn(self) -> socket.socket:
@@ -265,12 +154,12 @@ class _CallConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
         self.call.attach(self.sock)  # a reused socket, or the one that TLS wrapped around the first
-        self.call.phase = _Phase.WRITE
+        self.call.phase = Phase.WRITE
         self.timeout = self.call.limit(self.call.timeouts.write)
         self._unsent = bytearray()
         super().request(*args, **kwargs)
         self._flush()
-        self.call.phase = _Phase.FIRST_BYTE
+        self.call.phase = Phase.FIRST_BYTE
 
     def send(self, data: Any) -> None:
         """Join the headers with a small body: a system call costs as much as all else in a call."""
@@ -287,7 +176,7 @@ class _CallConnection(HTTPConnection):
         response = super().getresponse()
         # "Connection: close" made the line above close (and detach) the connection, while the body still comes.
         self.call.attach(sock)
-        self.call.phase = _Phase.BODY
+        self.call.phase = Phase.BODY
         return response
 
     def close(self) -> None:
@@ -300,16 +189,16 @@ class _CallTLSConnection(_CallConnection, HTTPSConnection):
 
 
 class _CallPool(HTTPConnectionPool):
-    """Lends connections to calls: waits for `Timeouts.pool`, and takes the socket from the call on return."""
+    """Lends connections to calls, and takes the socket from the call on return.
+
+    There is always one to lend: who calls has a place, and there are as many connections as places.
+    """
 
     ConnectionCls = _CallConnection
 
     def _get_conn(self, timeout: float | None = None) -> Any:  # requests passes none
-        call = _current_call.get()
-        # Raising here would make urllib3 return a connection that it never lent.
-        conn: Any = super()._get_conn(timeout=call.patience(call.timeouts.pool))
-        conn.call = call
-        call.phase = _Phase.CONNECT
+        conn: Any = super()._get_conn(timeout=timeout)
+        conn.call = _current_call.get()
         return conn
 
     def _put_conn(self, conn: Any) -> None:
@@ -333,12 +222,13 @@ class _Adapter(HTTPAdapter):
 class HttpResponse:
     """Status and headers of an answer, and its body as it arrives; close it to free the connection."""
 
-    def __init__(self, response: requests.Response, call: _Call, pool: "HttpPool") -> None:
+    def __init__(self, response: requests.Response, call: _ThreadCall, pool: "HttpPool", target: Target) -> None:
         self.status = response.status_code
         self.headers = response.headers
         self._response = response
         self._call = call
         self._pool = pool
+        self._target = target
         self._is_open = True
 
     def __enter__(self) -> "HttpResponse":
@@ -402,16 +292,7 @@ class HttpResponse:
         self._is_open = False
         self._call.detach()
         self._response.close()
-        self._pool.released()
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a pool did since the process started; `in_use` is how many answers are open now."""
-
-    requests: int = 0
-    connection_errors: int = 0
-    in_use: int = 0
+        self._pool.places.give(self._target)
 
 
 class HttpPool:
@@ -420,23 +301,17 @@ class HttpPool:
     policy: where its calls may go, asked for at each new connection; one of `core.net.addresses`.
     """
 
-    def __init__(
-        self, name: str, policy: Callable[[], Policy], *, connections_per_target: int = CONNECTIONS_PER_TARGET
-    ) -> None:
-        self.name = name
+    def __init__(self, policy: Callable[[], Policy], places: Places) -> None:
+        self.places = places
         self._policy = policy
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies, no .netrc: a node is where its row says
         for scheme in ("http://", "https://"):
-            adapter = _Adapter(pool_connections=TARGETS_PER_POOL, pool_maxsize=connections_per_target, pool_block=True)
+            adapter = _Adapter(pool_connections=TARGETS_PER_POOL, pool_maxsize=places.limit)
             self._session.mount(scheme, adapter)
-        self._counters = Counters()
-        self._lock = threading.Lock()
 
     def counters(self) -> Counters:
-        """A copy of the counters."""
-        with self._lock:
-            return Counters(self._counters.requests, self._counters.connection_errors, self._counters.in_use)
+        return self.places.counters()
 
     def send(
         self,
@@ -455,76 +330,69 @@ class HttpPool:
         Raises AddressRefused, ConnectFailed, PoolExhausted, FirstByteTimeout, ConnectionLost, NotHttp, InvalidUrl,
         DeadlineExceeded, Interrupted.
         """
-        call = _Call(self._policy, timeouts, interrupt, deadline)
-        with self._lock:
-            self._counters.requests += 1
-        token = _current_call.set(call)
+        call = _ThreadCall(self._policy, timeouts, interrupt, deadline)
+        request, target = _prepared(method, url, headers or {}, body)
         try:
             call.raise_if_interrupted()
-            request = _prepare(method, url, headers or {}, body)
-            response = self._session.get_adapter(url).send(
-                request, stream=True, timeout=(timeouts.connect, call.limit(timeouts.first_byte))
+            self.places.take(target, call.limit(self.places.patience(timeouts)))
+        except (NetError, TimeoutError) as error:
+            raise self.failed(call, error) from error
+        try:
+            response = self._sent(request, call)
+        except BaseException:
+            self.places.give(target)
+            raise
+        return HttpResponse(response, call, self, target)
+
+    def _sent(self, request: requests.PreparedRequest, call: _ThreadCall) -> requests.Response:
+        call.phase = Phase.CONNECT
+        token = _current_call.set(call)
+        try:
+            return self._session.get_adapter(request.url or "").send(
+                request, stream=True, timeout=(call.timeouts.connect, call.limit(call.timeouts.first_byte))
             )
         except (NetError, OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
             call.detach()
             raise self.failed(call, error) from error
         finally:
             _current_call.reset(token)
-        with self._lock:
-            self._counters.in_use += 1
-        return HttpResponse(response, call, self)
 
-    def failed(self, call: _Call, error: Exception) -> NetError:
+    def failed(self, call: _ThreadCall, error: Exception) -> NetError:
         """Count a failure and name it."""
         named = call.translate(error)
         if named.is_connection_error:
-            with self._lock:
-                self._counters.connection_errors += 1
+            self.places.count_connection_error()
         return named
-
-    def released(self) -> None:
-        with self._lock:
-            self._counters.in_use -= 1
 
     def close(self) -> None:
         """Close the idle connections."""
         self._session.close()
 
 
-@functools.lru_cache(maxsize=1024)
-def _checked_request(method: str, url: str) -> requests.PreparedRequest:
-    """Check and encode an address once: it is a fifth of what a call costs."""
-    request = requests.PreparedRequest()
-    request.prepare(method=method, url=url)
-    return request
-
-
-def _prepare(
+def _prepared(
     method: str, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None
-) -> requests.PreparedRequest:
-    request = _checked_request(method, url).copy()
+) -> tuple[requests.PreparedRequest, Target]:
+    checked, target = checked_request(method, url)
+    request = checked.copy()
     request.headers = CaseInsensitiveDict(headers)
     # Compressing a stream holds its first tokens back.
     request.headers.setdefault("Accept-Encoding", "identity")
     if isinstance(body, bytes):
         request.headers["Content-Length"] = str(len(body))
     request.body = body  # type: ignore[assignment]  # requests sends iterables in chunks; its stubs know bytes only
-    return request
+    return request, target
 
 
-_pools: dict[str, HttpPool] = {}
+_pools: dict[tuple[str, Callable[[], Policy]], HttpPool] = {}
 _pools_lock = threading.Lock()
 
 
 def pool(name: str, policy: Callable[[], Policy]) -> HttpPool:
-    """Return the process's pool of that name ("ollama", "external"), made with this policy when first asked for."""
-    with _pools_lock:
-        if name not in _pools:
-            _pools[name] = HttpPool(name, policy)
-        return _pools[name]
+    """Return the process's pool of that name, one of `places.NAMES`, for calls under a policy.
 
-
-def pools() -> list[HttpPool]:
-    """All pools that were used so far, by name."""
+    What a policy allowed is no connection for calls under another, so each has its own.
+    """
     with _pools_lock:
-        return [_pools[name] for name in sorted(_pools)]
+        if (name, policy) not in _pools:
+            _pools[name, policy] = HttpPool(policy, places(name))
+        return _pools[name, policy]

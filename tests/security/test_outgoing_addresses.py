@@ -15,11 +15,13 @@ from agents.models import Node
 from agents.ollama.client import OllamaClient
 from agents.ollama.errors import AddressRefused as NodeRefused
 from core.net import addresses
+from core.net.calls import Timeouts
 from core.net.errors import AddressRefused, InvalidUrl
-from core.net.http import HttpPool, Timeouts
+from core.net.http import HttpPool
 from tests.api import ApiClient, assert_problem
 from tests.factories import make_node, make_operator
 from tests.ollama_server import OllamaTestServer
+from tests.pools import thread_pool
 from tests.servers import Canary, web_server
 
 TIMEOUTS = Timeouts(connect=5, write=5, pool=5, first_byte=5, gap=5)
@@ -28,7 +30,7 @@ THIS_MACHINE = (ip_network("127.0.0.1/32"),)
 
 @pytest.fixture
 def pool() -> Iterator[HttpPool]:
-    pool = HttpPool("test", addresses.external)
+    pool = thread_pool(addresses.external)
     yield pool
     pool.close()
 
@@ -116,7 +118,7 @@ def test_a_second_answer_of_the_name_server_changes_nothing(names, settings, oll
     """Checked and connected is one and the same answer; the server is still called by its name."""
     settings.NODE_NETWORKS = THIS_MACHINE
     asked = names("127.0.0.1", "127.0.0.2")
-    pool = HttpPool("test", addresses.nodes)
+    pool = thread_pool()
     client = OllamaClient(f"http://gpu.internal:{ollama.port}", pool=pool)
     for _ in range(3):
         assert client.version()

@@ -8,11 +8,11 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
-from core.net import addresses
+from core.net import addresses, places
+from core.net.calls import Timeouts
 from core.net.errors import NetError
-from core.net.http import Timeouts, pool
+from core.net.http import pool
 
-POOL = "identity"
 # Somebody waits before an empty page.
 TIMEOUTS = Timeouts(connect=3, write=3, pool=3, first_byte=5, gap=5)
 MAX_ANSWER_BYTES = 2**20
@@ -42,7 +42,7 @@ class _PoolTransport(BaseAdapter):
         body = request.body.encode() if isinstance(request.body, str) else request.body
         headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
         try:
-            with pool(POOL, addresses.identity).send(
+            with pool(places.EXTERNAL, addresses.identity).send(
                 str(request.method), str(request.url), timeouts=TIMEOUTS, headers=headers, body=body
             ) as answer:
                 content = answer.read(MAX_ANSWER_BYTES)

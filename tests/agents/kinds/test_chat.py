@@ -9,7 +9,7 @@ from agents.engine.chosen_model import ChosenModel
 from agents.kinds.chat import Chat, exchange, history
 from agents.models import AgentTask, AgentVersion, ChatMessage, Node, NodeModel
 from core.models import uuid7
-from core.net.http import Interrupt
+from core.net.interrupts import Interrupt
 from tests.agents.kinds.conftest import ScriptedModel
 from tests.factories import make_agent, make_builtin_node, make_node, make_session, make_task, make_user
 from tests.ollama_server import OllamaTestServer

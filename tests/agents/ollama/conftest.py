@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import pytest
 
 from agents.ollama.client import OllamaClient
-from core.net import addresses
 from core.net.http import HttpPool
 from tests.ollama_server import OllamaTestServer
+from tests.pools import thread_pool
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def server() -> Iterator[OllamaTestServer]:
 
 @pytest.fixture
 def pool() -> Iterator[HttpPool]:
-    pool = HttpPool("test", addresses.nodes)
+    pool = thread_pool()
     yield pool
     pool.close()
 

@@ -10,7 +10,8 @@ import pytest
 from agents.ollama import errors
 from agents.ollama.client import OllamaClient
 from agents.ollama.types import ChatRequest, Message, Timeouts
-from core.net.http import HttpPool, Interrupt
+from core.net.http import HttpPool
+from core.net.interrupts import Interrupt
 from tests.ollama_server import OllamaTestServer
 
 QUICK = Timeouts(connect=0.2, first_byte=0.2, gap=0.2, probe=0.2, control=0.2)

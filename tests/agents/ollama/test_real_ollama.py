@@ -14,8 +14,7 @@ import pytest
 from agents.ollama import errors
 from agents.ollama.client import OllamaClient
 from agents.ollama.types import ChatRequest, GenerateRequest, Message
-from core.net import addresses
-from core.net.http import HttpPool
+from tests.pools import thread_pool
 from tests.services.server import free_port
 
 BINARY = shutil.which("ollama")
@@ -60,7 +59,7 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture
 def client(url: str) -> Iterator[OllamaClient]:
-    pool = HttpPool("test", addresses.nodes)
+    pool = thread_pool()
     yield OllamaClient(url, pool=pool)
     pool.close()
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from core.net import addresses, http
+from core.net.calls import Timeouts
 from core.net.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -22,8 +23,11 @@ from core.net.errors import (
     PoolExhausted,
     ResponseTooLarge,
 )
-from core.net.http import HttpPool, Interrupt, Timeouts
+from core.net.http import HttpPool
+from core.net.interrupts import Interrupt
+from core.net.places import Counters
 from tests.ollama_server import OllamaTestServer
+from tests.pools import thread_pool
 
 PATIENT = Timeouts(connect=20, write=20, pool=20, first_byte=20, gap=20)
 QUICK = Timeouts(connect=0.1, write=0.1, pool=0.1, first_byte=0.1, gap=0.1)
@@ -40,7 +44,7 @@ def server() -> Iterator[OllamaTestServer]:
 
 @pytest.fixture
 def pool() -> Iterator[HttpPool]:
-    pool = HttpPool("test", addresses.nodes)
+    pool = thread_pool()
     yield pool
     pool.close()
 
@@ -273,7 +277,7 @@ def test_a_broken_connection_tells_whether_the_body_began(
 
 
 def test_a_full_pool_waits_and_then_says_so(server: OllamaTestServer, threads: ThreadPoolExecutor) -> None:
-    pool = HttpPool("small", addresses.nodes, connections_per_target=1)
+    pool = thread_pool(limit=1)
     held = pool.send("POST", f"{server.url}/api/chat", body=chat_body("double:stall2"), timeouts=PATIENT)
     with pytest.raises(PoolExhausted):
         pool.send("GET", f"{server.url}/api/version", timeouts=QUICK)
@@ -284,7 +288,7 @@ def test_a_full_pool_waits_and_then_says_so(server: OllamaTestServer, threads: T
 
 
 def test_failures_of_all_kinds_leave_no_connection_behind(server: OllamaTestServer) -> None:
-    pool = HttpPool("small", addresses.nodes, connections_per_target=1)
+    pool = thread_pool(limit=1)
     for model in ("double:reset", "double:cut2", "double:hang", "double:stall2", "double:html", "double:status502"):
         for _ in range(3):
             try:
@@ -383,10 +387,16 @@ def test_an_interrupt_stops_a_reader_that_is_never_kept_waiting(pool: HttpPool, 
 
 def test_counters_follow_the_traffic(pool: HttpPool, server: OllamaTestServer) -> None:
     with pool.send("GET", f"{server.url}/api/version", timeouts=PATIENT):
-        assert pool.counters() == http.Counters(requests=1, connection_errors=0, in_use=1)
-    assert pool.counters() == http.Counters(requests=1, connection_errors=0, in_use=0)
+        assert pool.counters() == Counters(requests=1, connection_errors=0, in_use=1)
+    assert pool.counters() == Counters(requests=1, connection_errors=0, in_use=0)
 
 
 def test_a_named_pool_is_made_once() -> None:
-    assert http.pool("test-named", addresses.nodes) is http.pool("test-named", addresses.nodes)
-    assert "test-named" in [pool.name for pool in http.pools()]
+    assert http.pool("external", addresses.external) is http.pool("external", addresses.external)
+
+
+def test_pools_of_one_name_share_their_places_and_never_connections() -> None:
+    """What the policy of one allowed is no way out for the other."""
+    webhooks, identity = http.pool("external", addresses.external), http.pool("external", addresses.identity)
+    assert webhooks.places is identity.places
+    assert webhooks is not identity

@@ -60,12 +60,12 @@ def assert_refused(client, response):
 
 def test_somebody_new_from_our_domain_gets_an_account(client, provider):
     provider.person["preferred_username"] = "ada"
-    before = pool("identity", addresses.identity).counters().requests
+    before = pool("external", addresses.identity).counters().requests
     assert sign_in(client, provider)["Location"] == "/dashboard"
     user = who(client)
     assert (user.username, user.email, user.is_staff) == ("ada", "ada@example.com", False)
     assert not user.has_usable_password()
-    assert pool("identity", addresses.identity).counters().requests - before == len(provider.asked)
+    assert pool("external", addresses.identity).counters().requests - before == len(provider.asked)
 
 
 def test_somebody_known_comes_in_again_whatever_their_address_is_now(client, provider):
