@@ -17,22 +17,33 @@ from agents.ollama.errors import AddressRefused as NodeRefused
 from core.net import addresses
 from core.net.calls import Timeouts
 from core.net.errors import AddressRefused, InvalidUrl
-from core.net.http import HttpPool
 from tests.api import ApiClient, assert_problem
 from tests.factories import make_node, make_operator
 from tests.ollama_server import OllamaTestServer
-from tests.pools import thread_pool
+from tests.pools import LoopPool, Pool, get_version, thread_pool
 from tests.servers import Canary, web_server
 
 TIMEOUTS = Timeouts(connect=5, write=5, pool=5, first_byte=5, gap=5)
 THIS_MACHINE = (ip_network("127.0.0.1/32"),)
 
 
+@pytest.fixture(params=[thread_pool, LoopPool])
+def make_pool(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pool]]:
+    """Make pools of either kind: both ways out are guarded."""
+    made: list[Pool] = []
+
+    def make(policy: Callable[[], addresses.Policy]) -> Pool:
+        made.append(request.param(policy))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
 @pytest.fixture
-def pool() -> Iterator[HttpPool]:
-    pool = thread_pool(addresses.external)
-    yield pool
-    pool.close()
+def pool(make_pool: Callable[..., Pool]) -> Pool:
+    return make_pool(addresses.external)
 
 
 @pytest.fixture
@@ -82,13 +93,13 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., NameServer]:
         "①②⑦.⓪.⓪.①",
     ],
 )
-def test_no_spelling_of_this_machine_is_reached(pool: HttpPool, canary: Canary, host: str) -> None:
+def test_no_spelling_of_this_machine_is_reached(pool: Pool, canary: Canary, host: str) -> None:
     with pytest.raises((AddressRefused, InvalidUrl)):
         pool.send("GET", f"http://{host}:{canary.port}/", timeouts=TIMEOUTS)
     assert canary.hits() == 0
 
 
-def test_a_redirect_leads_nowhere(pool: HttpPool, settings) -> None:
+def test_a_redirect_leads_nowhere(pool: Pool, settings) -> None:
     settings.WEBHOOK_NETWORKS = THIS_MACHINE
     hidden = Canary("127.0.0.2")
     target = f"http://127.0.0.2:{hidden.port}/"
@@ -98,7 +109,7 @@ def test_a_redirect_leads_nowhere(pool: HttpPool, settings) -> None:
     hidden.close()
 
 
-def test_a_name_that_changes_its_mind_between_two_calls_is_refused(pool: HttpPool, names, settings) -> None:
+def test_a_name_that_changes_its_mind_between_two_calls_is_refused(pool: Pool, names, settings) -> None:
     """Rebinding: the first answer is harmless, the second leads inside."""
     settings.WEBHOOK_NETWORKS = THIS_MACHINE
     hidden = Canary("127.0.0.2")
@@ -114,16 +125,15 @@ def test_a_name_that_changes_its_mind_between_two_calls_is_refused(pool: HttpPoo
     hidden.close()
 
 
-def test_a_second_answer_of_the_name_server_changes_nothing(names, settings, ollama) -> None:
+def test_a_second_answer_of_the_name_server_changes_nothing(make_pool, names, settings, ollama) -> None:
     """Checked and connected is one and the same answer; the server is still called by its name."""
     settings.NODE_NETWORKS = THIS_MACHINE
     asked = names("127.0.0.1", "127.0.0.2")
-    pool = thread_pool()
-    client = OllamaClient(f"http://gpu.internal:{ollama.port}", pool=pool)
+    pool = make_pool(addresses.nodes)
+    ollama.url = f"http://gpu.internal:{ollama.port}"
     for _ in range(3):
-        assert client.version()
+        assert b"version" in get_version(pool, ollama)
     assert asked.questions == 1
-    pool.close()
 
 
 @pytest.mark.django_db
