@@ -134,17 +134,7 @@ class ChosenModel(ModelAtWork):
         if self.is_builtin:
             raise cannot_embed()
         _release_connection()
-        asked = self.pinned(request)
-        result = client_for(self.node).embed(
-            asked.model,
-            list(asked.inputs),
-            truncate=asked.truncate,
-            dimensions=asked.dimensions,
-            keep_alive=asked.keep_alive,
-            options=asked.options,
-            interrupt=self._interrupt,
-            deadline=self._deadline,
-        )
+        result = client_for(self.node).embed(self.pinned(request), interrupt=self._interrupt, deadline=self._deadline)
         return self.noted(result)
 
 

@@ -4,17 +4,18 @@ Answers that a model writes are always streamed, so that a call can be watched, 
 failure is one of `agents.ollama.errors`.
 """
 
-import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from agents.ollama import errors, protocol
-from agents.ollama.protocol import ItemT, ReplyStream
+from agents.ollama import errors, exchange, protocol
+from agents.ollama.exchange import Streamed, named_failures
+from agents.ollama.protocol import ItemT
 from agents.ollama.types import (
     ChatChunk,
     ChatRequest,
+    EmbedRequest,
     EmbedResult,
     GenerateRequest,
     InstalledModel,
@@ -25,18 +26,8 @@ from agents.ollama.types import (
     Timeouts,
 )
 from core.net import addresses, http, places
-from core.net import errors as net_errors
 from core.net.http import HttpResponse
 from core.net.interrupts import Interrupt
-
-# A large embedding answer: 1,000 vectors of 4,096 numbers are about 90 MB.
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-MAX_ERROR_BYTES = 64 * 1024
-
-# The end of the body follows the last line at once; past this the connection is not worth keeping.
-DRAIN_SECONDS = 1.0
-
-JSON_HEADERS = {"Content-Type": "application/json", "Accept": "application/json, application/x-ndjson"}
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -81,47 +72,24 @@ class OllamaClient:
         Raises any OllamaError; one raised after text was handed out has `output_began`.
         Source: POST /api/chat.
         """
-        return self._stream(
-            "/api/chat", protocol.chat_body(request), protocol.chat_stream(), interrupt=interrupt, deadline=deadline
-        )
+        return self._stream(exchange.chat(request), interrupt, deadline)
 
     def generate(
         self, request: GenerateRequest, *, interrupt: Interrupt | None = None, deadline: float | None = None
     ) -> Iterator[ChatChunk]:
         """Stream the continuation of one prompt, as chat() does. Source: POST /api/generate."""
-        return self._stream(
-            "/api/generate",
-            protocol.generate_body(request),
-            protocol.generate_stream(),
-            interrupt=interrupt,
-            deadline=deadline,
-        )
+        return self._stream(exchange.generate(request), interrupt, deadline)
 
     def embed(
-        self,
-        model: str,
-        inputs: list[str],
-        *,
-        truncate: bool | None = None,
-        dimensions: int | None = None,
-        keep_alive: float | str | None = None,
-        options: JsonObject | None = None,
-        interrupt: Interrupt | None = None,
-        deadline: float | None = None,
+        self, request: EmbedRequest, *, interrupt: Interrupt | None = None, deadline: float | None = None
     ) -> EmbedResult:
-        """Turn texts into unit-length vectors, one per input.
-
-        truncate: False refuses texts that exceed the context instead of cutting them silently.
-        Source: POST /api/embed.
-        """
-        settings = {
-            "truncate": truncate, "dimensions": dimensions, "keep_alive": keep_alive, "options": options
-        }  # fmt: skip
-        body = {"model": model, "input": inputs} | {name: v for name, v in settings.items() if v is not None}
-        result = self._ask("POST", "/api/embed", protocol.parse_embed, body, interrupt=interrupt, deadline=deadline)
-        if len(result.embeddings) != len(inputs):
-            raise errors.NotOllama(f"{len(result.embeddings)} vectors for {len(inputs)} inputs")
-        return result
+        """Turn texts into unit-length vectors, one per input. Source: POST /api/embed."""
+        body = protocol.embed_body(request)
+        with (
+            named_failures(),
+            self._open("POST", exchange.EMBED_PATH, body, interrupt=interrupt, deadline=deadline) as response,
+        ):
+            return exchange.embedded(request, response.read(exchange.MAX_ANSWER_BYTES))
 
     def pull(
         self, model: str, *, interrupt: Interrupt | None = None, deadline: float | None = None
@@ -131,7 +99,7 @@ class OllamaClient:
         Raises StreamError for a model that the registry does not have. Source: POST /api/pull.
         """
         body: JsonObject = {"model": model, "stream": True}
-        return self._stream("/api/pull", body, protocol.progress_stream(), interrupt=interrupt, deadline=deadline)
+        return self._stream(Streamed("/api/pull", body, protocol.progress_stream()), interrupt, deadline)
 
     def create(
         self,
@@ -147,7 +115,7 @@ class OllamaClient:
         quantize as wanted. Source: POST /api/create.
         """
         body = settings | {"model": model, "stream": True}
-        return self._stream("/api/create", body, protocol.progress_stream(), interrupt=interrupt, deadline=deadline)
+        return self._stream(Streamed("/api/create", body, protocol.progress_stream()), interrupt, deadline)
 
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name; raises ModelNotFound. Source: POST /api/copy."""
@@ -172,12 +140,12 @@ class OllamaClient:
 
         Source: POST /api/blobs/:digest.
         """
-        with _named_failures():
+        with named_failures():
             self._open("POST", _blob_path(digest), iter(content), interrupt=interrupt).close()
 
     def _command(self, method: str, path: str, body: JsonObject | None = None) -> None:
         """Make a call whose success has an empty body."""
-        with _named_failures():
+        with named_failures():
             self._open(method, path, body, timeouts=self._control_timeouts).close()
 
     def _ask(
@@ -187,47 +155,28 @@ class OllamaClient:
         parse: Callable[[JsonObject], ResultT],
         body: JsonObject | None = None,
         *,
-        timeouts: Timeouts | None = None,
-        interrupt: Interrupt | None = None,
-        deadline: float | None = None,
+        timeouts: Timeouts,
     ) -> ResultT:
         """Make a call that answers with one JSON object."""
-        with (
-            _named_failures(),
-            self._open(method, path, body, timeouts=timeouts, interrupt=interrupt, deadline=deadline) as response,
-        ):
-            return parse(protocol.decode_object(response.read(MAX_ANSWER_BYTES)))
+        with named_failures(), self._open(method, path, body, timeouts=timeouts) as response:
+            return parse(protocol.decode_object(response.read(exchange.MAX_ANSWER_BYTES)))
 
-    def _stream(
-        self,
-        path: str,
-        body: JsonObject,
-        stream: ReplyStream[ItemT],
-        *,
-        interrupt: Interrupt | None,
-        deadline: float | None,
-    ) -> Iterator[ItemT]:
+    def _stream(self, asked: Streamed[ItemT], interrupt: Interrupt | None, deadline: float | None) -> Iterator[ItemT]:
         """Make a call that answers with many JSON lines, and give them as they arrive.
 
         The answer is closed in any case, because Ollama keeps working for as long as someone seems to listen.
         """
-        output_began = False
-        try:
-            with (
-                _named_failures(),
-                self._open("POST", path, body, interrupt=interrupt, deadline=deadline) as response,
-            ):
-                for data in response.chunks():
-                    for item in stream.feed(data):
-                        output_began = output_began or item.has_output
-                        yield item
-                    if stream.is_done:
-                        response.drain(DRAIN_SECONDS)
-                        return
-                yield from stream.end()
-        except errors.OllamaError as error:
-            error.output_began = output_began
-            raise
+        reply = asked.reply
+        with (
+            named_failures(reply),
+            self._open("POST", asked.path, asked.body, interrupt=interrupt, deadline=deadline) as response,
+        ):
+            for data in response.chunks():
+                yield from reply.feed(data)
+                if reply.is_done:
+                    response.drain(exchange.DRAIN_SECONDS)
+                    return
+            yield from reply.end()
 
     def _open(
         self,
@@ -243,7 +192,7 @@ class OllamaClient:
         response = self._pool.send(
             method,
             self.base_url + path,
-            headers=JSON_HEADERS,
+            headers=exchange.JSON_HEADERS,
             body=protocol.encode(body) if isinstance(body, dict) else body,
             timeouts=timeouts or self.timeouts,
             interrupt=interrupt,
@@ -253,7 +202,7 @@ class OllamaClient:
             return response
         with response:
             location = response.headers.get("Location", "")
-            raise protocol.status_error(response.status, response.read(MAX_ERROR_BYTES), location=location)
+            raise protocol.status_error(response.status, response.read(exchange.MAX_ERROR_BYTES), location=location)
 
 
 def _brief(timeouts: Timeouts, seconds: float) -> Timeouts:
@@ -265,29 +214,3 @@ def _blob_path(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise errors.OllamaRejected(f"not a digest: {digest[:80]!r}")
     return f"/api/blobs/{digest}"
-
-
-_NAMES: dict[type[net_errors.NetError], type[errors.OllamaError]] = {
-    net_errors.InvalidUrl: errors.ConnectFailed,
-    net_errors.AddressRefused: errors.AddressRefused,
-    net_errors.PoolExhausted: errors.PoolExhausted,
-    net_errors.ConnectFailed: errors.ConnectFailed,
-    net_errors.FirstByteTimeout: errors.FirstByteTimeout,
-    net_errors.GapTimeout: errors.GapTimeout,
-    net_errors.DeadlineExceeded: errors.DeadlineExceeded,
-    net_errors.Interrupted: errors.Interrupted,
-    net_errors.NotHttp: errors.NotOllama,
-    net_errors.ResponseTooLarge: errors.NotOllama,
-}
-
-
-@contextlib.contextmanager
-def _named_failures() -> Iterator[None]:
-    """Turn the network's failures into Ollama's."""
-    try:
-        yield
-    except net_errors.ConnectionLost as error:
-        kind = errors.CutStream if error.body_began else errors.ConnectionLost
-        raise kind(str(error)) from error
-    except net_errors.NetError as error:
-        raise _NAMES[type(error)](str(error)) from error

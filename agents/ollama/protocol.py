@@ -5,7 +5,7 @@ Any client, threaded or asynchronous, feeds the bytes it receives to these funct
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from agents.ollama.types import (
     ChatChunk,
     ChatRequest,
     Details,
+    EmbedRequest,
     EmbedResult,
     GenerateRequest,
     InstalledModel,
@@ -95,6 +96,15 @@ def generate_body(request: GenerateRequest, *, stream: bool = True) -> JsonObjec
     return body | _shared_fields(request)
 
 
+def embed_body(request: EmbedRequest) -> JsonObject:
+    """Build the JSON of POST /api/embed."""
+    body: JsonObject = {"model": request.model, "input": list(request.inputs)}
+    for name in ("truncate", "dimensions", "keep_alive"):
+        if (value := getattr(request, name)) is not None:
+            body[name] = value
+    return body | {"options": request.options} if request.options else body
+
+
 def _shared_fields(request: ChatRequest | GenerateRequest) -> JsonObject:
     names = ("format", "keep_alive", "think", "truncate", "logprobs", "top_logprobs")
     values = ((name, getattr(request, name)) for name in names)
@@ -166,6 +176,7 @@ class LineSplitter:
 class ReplyStream(Generic[ItemT]):
     """Turn the bytes of a streamed reply into items, and insist on a proper end.
 
+    output_began: whether an item that it gave carries something that the model made.
     Raises StreamError for an error line, UnfinishedStream for an end without a last item, NotOllama for nonsense.
     """
 
@@ -174,16 +185,17 @@ class ReplyStream(Generic[ItemT]):
         self._is_last: Callable[[ItemT], bool] = is_last
         self._lines = LineSplitter()
         self.is_done = False
+        self.output_began = False
 
-    def feed(self, data: bytes) -> list[ItemT]:
-        """Return the items that `data` completes."""
+    def feed(self, data: bytes) -> Iterator[ItemT]:
+        """Give the items that `data` completes: those before a bad line too, however the network cut the bytes."""
         return self._items(self._lines.feed(data))
 
     def end(self) -> list[ItemT]:
         """Return an item that came without its newline, as load and unload do; call it at the end of the body."""
         tail = self._lines.end()
         try:
-            items = self._items([tail])
+            items = list(self._items([tail]))
         except errors.NotOllama:
             if not tail.lstrip().startswith(b"{"):
                 raise
@@ -192,15 +204,14 @@ class ReplyStream(Generic[ItemT]):
             raise errors.UnfinishedStream("the answer ended without its last line")
         return items
 
-    def _items(self, lines: Iterable[bytes]) -> list[ItemT]:
-        items: list[ItemT] = []
+    def _items(self, lines: Iterable[bytes]) -> Iterator[ItemT]:
         for line in lines:
             if self.is_done or not line.strip():
                 continue
             item = self._parse(_stream_object(line))
             self.is_done = self._is_last(item)
-            items.append(item)
-        return items
+            self.output_began = self.output_began or item.has_output
+            yield item
 
 
 def chat_stream() -> ReplyStream[ChatChunk]:

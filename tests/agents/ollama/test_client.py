@@ -1,18 +1,24 @@
 """What the client does when things go wrong, and what it leaves behind."""
 
+import asyncio
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
 from agents.ollama import errors
+from agents.ollama.async_client import AsyncOllamaClient
 from agents.ollama.client import OllamaClient
 from agents.ollama.types import ChatRequest, Message, Timeouts
+from core.net import async_http, places
 from core.net.http import HttpPool
 from core.net.interrupts import Interrupt
+from tests.agents.ollama.callers import Caller, LoopClient
 from tests.ollama_server import OllamaTestServer
+from tests.pools import LoopPool, Pool
 
 QUICK = Timeouts(connect=0.2, first_byte=0.2, gap=0.2, probe=0.2, control=0.2)
 
@@ -44,27 +50,31 @@ def asking(model: str, text: str = "hello") -> ChatRequest:
     ],
 )
 def test_each_failure_has_its_class_and_frees_its_slot(
-    server: OllamaTestServer, pool: HttpPool, knobs: str, expected: type[errors.OllamaError]
+    server: OllamaTestServer,
+    make_caller: Callable[..., Caller],
+    callers_pool: Pool,
+    knobs: str,
+    expected: type[errors.OllamaError],
 ) -> None:
-    client = OllamaClient(server.url, timeouts=QUICK, pool=pool)
+    caller = make_caller(server.url, timeouts=QUICK)
     with pytest.raises(errors.OllamaError) as caught:
-        list(client.chat(asking(f"double:t9-{knobs}")))
+        list(caller.chat(asking(f"double:t9-{knobs}")))
     assert type(caught.value) is expected
     assert caught.value.detail
     assert caught.value.output_began is isinstance(caught.value, errors.IncompleteAnswer)
     stats = server.wait_for(lambda stats: stats["in_flight"] == 0)
     assert not any(stats["loaded"].values())
-    assert pool.counters().in_use == 0
+    assert callers_pool.counters().in_use == 0
 
 
 @pytest.mark.parametrize("tokens", range(6))
 @pytest.mark.parametrize("fault", ["cut", "eof", "error", "stall"])
 def test_an_answer_that_breaks_anywhere_never_passes_for_whole(
-    server: OllamaTestServer, pool: HttpPool, fault: str, tokens: int
+    server: OllamaTestServer, make_caller: Callable[..., Caller], fault: str, tokens: int
 ) -> None:
-    client = OllamaClient(server.url, timeouts=QUICK, pool=pool)
+    caller = make_caller(server.url, timeouts=QUICK)
     with pytest.raises(errors.OllamaUnavailable):
-        list(client.chat(asking(f"double:t5-{fault}{tokens}")))
+        list(caller.chat(asking(f"double:t5-{fault}{tokens}")))
 
 
 def test_nothing_listening_is_a_failure_to_connect(pool: HttpPool) -> None:
@@ -79,14 +89,14 @@ def test_probes_have_limits_of_their_own(pool: HttpPool) -> None:
             client.version()
 
 
-def test_a_whole_answer_counts_although_the_body_stays_open(server: OllamaTestServer, client: OllamaClient) -> None:
-    chunks = list(client.chat(asking("double:linger")))
+def test_a_whole_answer_counts_although_the_body_stays_open(server: OllamaTestServer, caller: Caller) -> None:
+    chunks = list(caller.chat(asking("double:linger")))
     assert chunks[-1].done
     server.wait_for(lambda stats: stats["in_flight"] == 0)
 
 
-def test_a_wrong_count_is_passed_on_as_reported(client: OllamaClient) -> None:
-    assert list(client.chat(asking("double:counts999")))[-1].output_tokens == 999
+def test_a_wrong_count_is_passed_on_as_reported(caller: Caller) -> None:
+    assert list(caller.chat(asking("double:counts999")))[-1].output_tokens == 999
 
 
 @pytest.mark.parametrize("model", ["double:hang", "double:stall2", "double:t9999-d20", "double:l30000"])
@@ -101,6 +111,37 @@ def test_an_interrupt_ends_a_chat_at_once(server: OllamaTestServer, client: Olla
             call.result(timeout=10)
         assert time.monotonic() - began < 1
     server.wait_for(lambda stats: stats["in_flight"] == 0)
+
+
+@pytest.mark.parametrize("model", ["double:hang", "double:stall2", "double:t9999-d20", "double:l30000"])
+def test_cancelling_the_task_ends_a_chat_at_once(server: OllamaTestServer, model: str) -> None:
+    pool = LoopPool()
+    client = LoopClient(server.url, pool=pool).real
+
+    async def read() -> list[str]:
+        return [chunk.text async for chunk in client.chat(asking(model))]
+
+    call = pool.loop.start(read())
+    server.wait_for(lambda stats: stats["in_flight"] == 1)
+    call.cancel()
+    with pytest.raises(CancelledError):
+        call.result(timeout=10)
+    server.wait_for(lambda stats: stats["in_flight"] == 0)
+    pool.close()
+
+
+def test_the_loops_client_is_made_anywhere_and_takes_the_named_pool(server: OllamaTestServer) -> None:
+    client = AsyncOllamaClient(server.url)
+
+    async def ask() -> str:
+        try:
+            return "".join([chunk.text async for chunk in client.chat(asking("double"))])
+        finally:
+            async_http.close_pools()
+
+    before = places.places(places.OLLAMA).counters().requests
+    assert "hello" in asyncio.run(ask())
+    assert places.places(places.OLLAMA).counters().requests == before + 1
 
 
 def test_an_interrupt_is_no_failure_of_the_node() -> None:
@@ -123,9 +164,9 @@ def test_threads_share_a_client(pool: HttpPool) -> None:
         assert server.stats()["prompts_finished"] == {f"question {number}": 1 for number in range(16)}
 
 
-def test_chats_one_after_another_share_a_connection(server: OllamaTestServer, client: OllamaClient) -> None:
+def test_chats_one_after_another_share_a_connection(server: OllamaTestServer, caller: Caller) -> None:
     for _ in range(5):
-        list(client.chat(asking("double")))
+        list(caller.chat(asking("double")))
     assert len(server.app.connections) == 1
 
 

@@ -1,10 +1,11 @@
-"""The conformance cases of Ollama's protocol, as our client meets them. The numbers are those of the cases; the
+"""The conformance cases of Ollama's protocol, as our clients meet them. The numbers are those of the cases; the
 server's side of each is in tests/ollama_server."""
 
 import json
 import math
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from agents.ollama import errors
 from agents.ollama.client import OllamaClient
-from agents.ollama.types import ChatChunk, ChatRequest, GenerateRequest, Message
+from agents.ollama.types import ChatChunk, ChatRequest, EmbedRequest, GenerateRequest, Message
 from core.net.http import HttpPool
+from tests.agents.ollama.callers import Caller
 from tests.ollama_server import OllamaTestServer
 
 WEATHER = {
@@ -28,8 +30,8 @@ def asking(text: str = "hello", *, model: str = "tinyllama", **fields: Any) -> C
     return ChatRequest(model=model, messages=(Message(role="user", content=text),), **fields)
 
 
-def ask(client: OllamaClient, text: str = "hello", *, model: str = "tinyllama", **fields: Any) -> list[ChatChunk]:
-    return list(client.chat(asking(text, model=model, **fields)))
+def ask(caller: Caller, text: str = "hello", *, model: str = "tinyllama", **fields: Any) -> list[ChatChunk]:
+    return list(caller.chat(asking(text, model=model, **fields)))
 
 
 def text_of(chunks: list[ChatChunk]) -> str:
@@ -53,57 +55,57 @@ def test_case_03_04_an_unknown_route_means_that_this_is_no_ollama(
     assert caught.value.status == 404
 
 
-def test_case_05_an_empty_403_is_a_refusal(pool: HttpPool, server: OllamaTestServer) -> None:
+def test_case_05_an_empty_403_is_a_refusal(caller: Caller, server: OllamaTestServer) -> None:
     server.control(faults=[{"knobs": "status403"}])
     with pytest.raises(errors.OllamaRejected) as caught:
-        ask(OllamaClient(server.url, pool=pool))
+        ask(caller)
     assert caught.value.status == 403
 
 
-def test_case_06_07_every_body_it_sends_is_json(client: OllamaClient) -> None:
-    assert ask(client, 'quotes " and \\ and \x00 and \ud800')[-1].done
+def test_case_06_07_every_body_it_sends_is_json(caller: Caller) -> None:
+    assert ask(caller, 'quotes " and \\ and \x00 and \ud800')[-1].done
     with pytest.raises(ValueError, match="JSON compliant"):
-        ask(client, options={"temperature": math.nan})
+        ask(caller, options={"temperature": math.nan})
 
 
-def test_case_08_chat_without_a_model_is_refused(client: OllamaClient) -> None:
+def test_case_08_chat_without_a_model_is_refused(caller: Caller) -> None:
     with pytest.raises(errors.OllamaRejected, match="model is required") as caught:
-        ask(client, model="")
+        ask(caller, model="")
     assert caught.value.status == 400
 
 
-def test_case_09_generate_without_a_model_finds_none(client: OllamaClient) -> None:
+def test_case_09_generate_without_a_model_finds_none(caller: Caller) -> None:
     with pytest.raises(errors.ModelNotFound, match="model '' not found"):
-        list(client.generate(GenerateRequest(model="", prompt="hello")))
+        list(caller.generate(GenerateRequest(model="", prompt="hello")))
 
 
-def test_case_10_an_unknown_model_is_named(client: OllamaClient) -> None:
+def test_case_10_an_unknown_model_is_named(client: OllamaClient, caller: Caller) -> None:
     with pytest.raises(errors.ModelNotFound, match="model 'absent' not found"):
-        ask(client, model="absent")
+        ask(caller, model="absent")
     with pytest.raises(errors.ModelNotFound, match="absent:latest"):
         client.show("absent")
 
 
-def test_case_11_embedding_with_an_unknown_model_is_named(client: OllamaClient) -> None:
+def test_case_11_embedding_with_an_unknown_model_is_named(caller: Caller) -> None:
     with pytest.raises(errors.ModelNotFound, match="try pulling it first"):
-        client.embed("absent", ["one"])
+        caller.embed(EmbedRequest(model="absent", inputs=("one",)))
 
 
-def test_case_12_a_chat_streams_and_ends_with_its_only_done(client: OllamaClient) -> None:
-    chunks = ask(client)
+def test_case_12_a_chat_streams_and_ends_with_its_only_done(caller: Caller) -> None:
+    chunks = ask(caller)
     assert "hello" in text_of(chunks)
     assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert chunks[-1].output_tokens == len(chunks) - 1
 
 
-def test_case_12_generate_streams_too(client: OllamaClient) -> None:
-    chunks = list(client.generate(GenerateRequest(model="tinyllama", prompt="hello", system="Be brief.")))
+def test_case_12_generate_streams_too(caller: Caller) -> None:
+    chunks = list(caller.generate(GenerateRequest(model="tinyllama", prompt="hello", system="Be brief.")))
     assert "hello" in text_of(chunks)
     assert chunks[-1].done_reason == "stop"
 
 
-def test_case_13_the_last_chunk_has_durations_in_seconds(client: OllamaClient) -> None:
-    last = ask(client, model="double:t3-f50-d20-l40")[-1]
+def test_case_13_the_last_chunk_has_durations_in_seconds(caller: Caller) -> None:
+    last = ask(caller, model="double:t3-f50-d20-l40")[-1]
     assert 0.04 <= last.load_seconds < 1
     assert 0.05 <= last.prompt_eval_seconds < 1
     assert 0.04 <= last.eval_seconds < 1
@@ -111,85 +113,85 @@ def test_case_13_the_last_chunk_has_durations_in_seconds(client: OllamaClient) -
     assert parts == pytest.approx(last.total_seconds, rel=0.05)
 
 
-def test_case_14_no_messages_load_and_unload_the_model(client: OllamaClient) -> None:
-    (loaded,) = client.chat(ChatRequest(model="tinyllama"))
+def test_case_14_no_messages_load_and_unload_the_model(client: OllamaClient, caller: Caller) -> None:
+    (loaded,) = caller.chat(ChatRequest(model="tinyllama"))
     assert (loaded.done, loaded.done_reason) == (True, "load")
     assert [model.name for model in client.ps()] == ["tinyllama:latest"]
-    (unloaded,) = client.chat(ChatRequest(model="tinyllama", keep_alive=0))
+    (unloaded,) = caller.chat(ChatRequest(model="tinyllama", keep_alive=0))
     assert unloaded.done_reason == "unload"
     assert client.ps() == []
 
 
-def test_case_15_keep_alive_reaches_the_server(client: OllamaClient) -> None:
+def test_case_15_keep_alive_reaches_the_server(client: OllamaClient, caller: Caller) -> None:
     with pytest.raises(errors.OllamaRejected, match="missing unit"):
-        ask(client, keep_alive="300")
-    ask(client, keep_alive=-1)
+        ask(caller, keep_alive="300")
+    ask(caller, keep_alive=-1)
     (model,) = client.ps()
     assert datetime.fromisoformat(model.expires_at) > datetime.now(UTC) + timedelta(days=3650)
     assert model.context_length == 4096
 
 
-def test_case_16_a_limited_answer_says_so(client: OllamaClient) -> None:
-    last = ask(client, options={"num_predict": 3})[-1]
+def test_case_16_a_limited_answer_says_so(caller: Caller) -> None:
+    last = ask(caller, options={"num_predict": 3})[-1]
     assert (last.done_reason, last.output_tokens) == ("length", 3)
 
 
 @pytest.mark.parametrize("think", [True, "banana"])
-def test_case_17_thinking_on_a_plain_model_is_refused(client: OllamaClient, think: bool | str) -> None:
+def test_case_17_thinking_on_a_plain_model_is_refused(caller: Caller, think: bool | str) -> None:
     with pytest.raises(errors.OllamaRejected):
-        ask(client, think=think)
+        ask(caller, think=think)
 
 
-def test_case_17_thoughts_come_apart_from_the_answer(client: OllamaClient) -> None:
-    chunks = ask(client, model="double", think=True)
+def test_case_17_thoughts_come_apart_from_the_answer(caller: Caller) -> None:
+    chunks = ask(caller, model="double", think=True)
     assert "".join(chunk.thinking for chunk in chunks) == " thought0 thought1 thought2"
     assert "thought" not in text_of(chunks)
 
 
-def test_case_18_tool_calls_carry_objects(client: OllamaClient) -> None:
+def test_case_18_tool_calls_carry_objects(caller: Caller) -> None:
     with pytest.raises(errors.OllamaRejected, match="does not support tools"):
-        ask(client, tools=(WEATHER,))
-    (call,) = ask(client, model="double", tools=(WEATHER,))[-1].tool_calls
+        ask(caller, tools=(WEATHER,))
+    (call,) = ask(caller, model="double", tools=(WEATHER,))[-1].tool_calls
     assert (call.name, call.arguments) == ("weather", {"city": "hello"})
 
 
-def test_case_18_the_result_of_a_tool_goes_back(client: OllamaClient) -> None:
-    (call,) = ask(client, model="double", tools=(WEATHER,))[-1].tool_calls
+def test_case_18_the_result_of_a_tool_goes_back(caller: Caller) -> None:
+    (call,) = ask(caller, model="double", tools=(WEATHER,))[-1].tool_calls
     messages = (
         Message(role="user", content="hello"),
         Message(role="assistant", tool_calls=(call,)),
         Message(role="tool", content="22 degrees", tool_name=call.name, tool_call_id=call.id),
     )
     request = ChatRequest(model="double", messages=messages, tools=(WEATHER,))
-    assert "22 degrees" in text_of(list(client.chat(request)))
+    assert "22 degrees" in text_of(list(caller.chat(request)))
 
 
-def test_case_19_a_schema_shapes_the_answer(client: OllamaClient) -> None:
+def test_case_19_a_schema_shapes_the_answer(caller: Caller) -> None:
     schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
-    jsonschema.validate(json.loads(text_of(ask(client, format=schema))), schema)
+    jsonschema.validate(json.loads(text_of(ask(caller, format=schema))), schema)
 
 
-def test_case_20_too_many_logprobs_are_refused(client: OllamaClient) -> None:
+def test_case_20_too_many_logprobs_are_refused(caller: Caller) -> None:
     with pytest.raises(errors.OllamaRejected):
-        ask(client, logprobs=True, top_logprobs=21)
-    (entry,) = ask(client, logprobs=True, top_logprobs=2)[0].logprobs
+        ask(caller, logprobs=True, top_logprobs=21)
+    (entry,) = ask(caller, logprobs=True, top_logprobs=2)[0].logprobs
     assert len(entry["top_logprobs"]) == 2
 
 
-def test_case_21_an_option_of_the_wrong_type_is_a_server_error(client: OllamaClient) -> None:
+def test_case_21_an_option_of_the_wrong_type_is_a_server_error(caller: Caller) -> None:
     with pytest.raises(errors.ServerError, match="temperature"):
-        ask(client, options={"temperature": "hot"})
-    assert ask(client, options={"no_such_option": 1})[-1].done
+        ask(caller, options={"temperature": "hot"})
+    assert ask(caller, options={"no_such_option": 1})[-1].done
 
 
-def test_case_22_a_malformed_image_is_refused(client: OllamaClient) -> None:
+def test_case_22_a_malformed_image_is_refused(caller: Caller) -> None:
     message = Message(role="user", content="what is it?", images=("data:image/png;base64,AAAA",))
     with pytest.raises(errors.OllamaRejected):
-        list(client.chat(ChatRequest(model="double", messages=(message,))))
+        list(caller.chat(ChatRequest(model="double", messages=(message,))))
 
 
-def test_case_23_a_failure_in_mid_stream_is_no_answer(client: OllamaClient) -> None:
-    stream = client.chat(asking(model="double:t9-error3"))
+def test_case_23_a_failure_in_mid_stream_is_no_answer(caller: Caller) -> None:
+    stream = caller.chat(asking(model="double:t9-error3"))
     assert [next(stream).done for _ in range(3)] == [False] * 3
     with pytest.raises(errors.StreamError, match="terminated") as caught:
         next(stream)
@@ -197,25 +199,25 @@ def test_case_23_a_failure_in_mid_stream_is_no_answer(client: OllamaClient) -> N
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
-def test_case_24_a_silent_end_is_no_answer(client: OllamaClient, tokens: int) -> None:
+def test_case_24_a_silent_end_is_no_answer(caller: Caller, tokens: int) -> None:
     with pytest.raises(errors.UnfinishedStream) as caught:
-        ask(client, model=f"double:t9-eof{tokens}")
+        ask(caller, model=f"double:t9-eof{tokens}")
     assert caught.value.output_began is (tokens > 0)
 
 
-def test_case_25_a_full_queue_is_saturation_while_a_loaded_model_waits(pool: HttpPool) -> None:
+def test_case_25_a_full_queue_is_saturation_while_a_loaded_model_waits(make_caller: Callable[..., Caller]) -> None:
     with OllamaTestServer(max_queue=0, models=["double", "tinyllama", "slow"]) as server:
-        client = OllamaClient(server.url, pool=pool)
-        ask(client)
+        caller = make_caller(server.url)
+        ask(caller)
         server.control(load_seconds=30)
-        loading = client.chat(asking(model="slow"), deadline=time.monotonic() + 20)
+        loading = caller.chat(asking(model="slow"), deadline=time.monotonic() + 20)
         holder = threading.Thread(target=_expect_loss, args=(loading,))
         holder.start()
         server.wait_for(lambda stats: stats["loads"] == 2)
         with pytest.raises(errors.Saturated) as caught:
-            ask(client, model="double")
+            ask(caller, model="double")
         assert (caught.value.status, caught.value.counts_for_breaker) == (503, False)
-        assert ask(client)[-1].done
+        assert ask(caller)[-1].done
     holder.join()
 
 
@@ -224,28 +226,28 @@ def _expect_loss(stream: Any) -> None:
         next(stream)
 
 
-def test_case_26_leaving_in_mid_stream_frees_the_slot(server: OllamaTestServer, client: OllamaClient) -> None:
-    stream = client.chat(asking(model="double:t9999-d20"))
+def test_case_26_leaving_in_mid_stream_frees_the_slot(server: OllamaTestServer, caller: Caller) -> None:
+    stream = caller.chat(asking(model="double:t9999-d20"))
     next(stream)
     stream.close()
     stats = server.wait_for(lambda stats: stats["aborted"] == 1)
     assert stats["loaded"] == {"double:t9999-d20": 0}
 
 
-def test_case_26_leaving_during_a_load_aborts_it(server: OllamaTestServer, client: OllamaClient) -> None:
+def test_case_26_leaving_during_a_load_aborts_it(server: OllamaTestServer, caller: Caller) -> None:
     with pytest.raises(errors.DeadlineExceeded):
-        list(client.chat(asking(model="double:l30000"), deadline=time.monotonic() + 0.05))
+        list(caller.chat(asking(model="double:l30000"), deadline=time.monotonic() + 0.05))
     server.wait_for(lambda stats: stats["loads_aborted"] == 1)
 
 
-def test_case_27_embeddings_are_unit_vectors(client: OllamaClient) -> None:
-    result = client.embed("embedder", ["one", "two"], dimensions=32)
+def test_case_27_embeddings_are_unit_vectors(caller: Caller) -> None:
+    result = caller.embed(EmbedRequest(model="embedder", inputs=("one", "two"), dimensions=32))
     assert [math.hypot(*row) for row in result.embeddings] == pytest.approx([1.0, 1.0])
     assert [len(row) for row in result.embeddings] == [32, 32]
     assert result.prompt_tokens == 2
-    assert client.embed("embedder", []).embeddings == []
+    assert caller.embed(EmbedRequest(model="embedder", inputs=())).embeddings == []
     with pytest.raises(errors.OllamaRejected, match="context length"):
-        client.embed("embedder", ["word " * 9000], truncate=False)
+        caller.embed(EmbedRequest(model="embedder", inputs=("word " * 9000,), truncate=False))
 
 
 def test_case_28_pulling_an_unknown_model_fails_after_progress(client: OllamaClient) -> None:
@@ -306,12 +308,12 @@ def test_case_31_36_an_installed_model_is_described(client: OllamaClient) -> Non
     assert len(row.digest) == 64
 
 
-def test_case_37_unusual_line_separators_stay_in_the_text(client: OllamaClient) -> None:
+def test_case_37_unusual_line_separators_stay_in_the_text(caller: Caller) -> None:
     text = "one\u2028two\u0085three\u2029four\x0bfive"
-    assert text in text_of(ask(client, text))
+    assert text in text_of(ask(caller, text))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_case_38_split_bytes_make_identical_text(client: OllamaClient, size: int) -> None:
+def test_case_38_split_bytes_make_identical_text(caller: Caller, size: int) -> None:
     text = "Grüße, 世界 🙂"
-    assert text_of(ask(client, text, model=f"double:split{size}")) == text_of(ask(client, text, model="double"))
+    assert text_of(ask(caller, text, model=f"double:split{size}")) == text_of(ask(caller, text, model="double"))

@@ -111,9 +111,19 @@ def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         splitter.feed(bytes(60))
 
 
+def test_what_came_before_a_bad_line_is_given_however_the_bytes_were_cut() -> None:
+    stream = protocol.chat_stream()
+    chunks = stream.feed(chunk_line("a") + b"\n" + chunk_line("b") + b'\n{"error":"it broke"}\n')
+    assert not stream.output_began
+    assert [next(chunks).text, next(chunks).text] == ["a", "b"]
+    assert stream.output_began
+    with pytest.raises(errors.StreamError, match="it broke"):
+        next(chunks)
+
+
 def test_lines_after_the_last_are_ignored() -> None:
     stream = protocol.chat_stream()
-    chunks = stream.feed(chunk_line("a", done=True) + b"\n" + chunk_line("b") + b"\nnonsense\n")
+    chunks = list(stream.feed(chunk_line("a", done=True) + b"\n" + chunk_line("b") + b"\nnonsense\n"))
     assert [chunk.text for chunk in chunks + stream.end()] == ["a"]
 
 

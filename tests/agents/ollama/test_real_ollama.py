@@ -13,7 +13,7 @@ import pytest
 
 from agents.ollama import errors
 from agents.ollama.client import OllamaClient
-from agents.ollama.types import ChatRequest, GenerateRequest, Message
+from agents.ollama.types import ChatRequest, EmbedRequest, GenerateRequest, Message
 from tests.pools import thread_pool
 from tests.services.server import free_port
 
@@ -74,7 +74,7 @@ def test_an_unknown_model_is_not_found(client: OllamaClient) -> None:
     for call in (
         lambda: list(client.chat(ChatRequest(model="absent", messages=(Message(role="user", content="hello"),)))),
         lambda: list(client.generate(GenerateRequest(model="absent", prompt="hello"))),
-        lambda: client.embed("absent", ["one"]),
+        lambda: client.embed(EmbedRequest(model="absent", inputs=("one",))),
         lambda: client.show("absent"),
         lambda: client.copy("absent", "second"),
         lambda: client.delete("absent"),

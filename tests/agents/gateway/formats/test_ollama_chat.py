@@ -342,7 +342,7 @@ def test_case_37_streams_are_ascii_lines_that_hold_the_whole_answer(chunks: list
     data = streamed(encoder(), chunks)
     assert data.count(b"\n") == len(lines_of(data))
     reader = protocol.chat_stream()
-    read = reader.feed(data) + reader.end()
+    read = [*reader.feed(data), *reader.end()]
     assert [chunk.done for chunk in read] == [False] * (len(read) - 1) + [True]
     for name in ("text", "thinking"):
         expected = "".join(getattr(chunk, name) for chunk in chunks)

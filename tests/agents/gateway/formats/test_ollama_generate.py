@@ -106,6 +106,6 @@ def test_streams_hold_the_whole_answer(chunks: list[ChatChunk]) -> None:
     data = streamed(encoder(), chunks)
     assert data.count(b"\n") == len(lines_of(data))
     reader = protocol.generate_stream()
-    read = reader.feed(data) + reader.end()
+    read = [*reader.feed(data), *reader.end()]
     assert "".join(chunk.text for chunk in read) == "".join(chunk.text for chunk in chunks)
     assert read[-1].prompt_tokens == 7
