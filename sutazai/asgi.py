@@ -1,9 +1,10 @@
 """The web process: a small dispatcher in front of Django.
 
 1. /health is answered here, from memory, and so are requests that are too large or too slow.
-2. Everything else goes to Django, which runs as a WSGI application in a bounded pool of threads that keep their
+2. Clients of Ollama and OpenAI are answered by the gateway, whose lane runs their calls on this event loop.
+3. Everything else goes to Django, which runs as a WSGI application in a bounded pool of threads that keep their
    database connections: half the CPU of Django's own ASGI handler.
-3. Where Django's answer asks to follow a task, the dispatcher does so on the event loop, without a thread.
+4. Where Django's answer asks to follow a task, the dispatcher does so on the event loop, without a thread.
 
 A request's body is read before a thread is taken, so slow senders hold none, and they have SUTAZAI_BODY_SECONDS.
 """
@@ -27,6 +28,7 @@ from sutazai.wsgi import application as django_application
 # After django_application: that sets Django up.
 from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
+from agents.gateway import asgi as gateway  # isort: skip
 from core.access.watch import Holder, watch  # isort: skip
 from core.api import early, framing, problems  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
@@ -93,6 +95,8 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
         await _tell_health(scope, send, 200, health.liveness_body())
     elif path in {"/health/ready", "/api/health/ready"}:
         await _tell_health(scope, send, *health.readiness_body())
+    elif gateway.serves(scope["path"]):
+        await gateway.serve(scope, receive, send)
     else:
         await _through_django(scope, receive, send)
 

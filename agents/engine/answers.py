@@ -40,6 +40,7 @@ class Ended:
     last: ChatChunk
     node: str = ""
     cache: str = ""
+    queue_wait_seconds: float = 0.0
     is_truncated: bool = False
     is_degraded: bool = False
     error_code: str = ""
@@ -62,9 +63,12 @@ class Gone(Refused):
     title = "The task was deleted while it was awaited"
 
 
-async def follow(task_id: uuid.UUID, *, after: int = 0) -> AsyncIterator[Item | Ended]:
-    """Give a task's answer after an event, from whatever process makes it, and its end. Raises Gone."""
-    is_first = after == 0
+async def follow(task_id: uuid.UUID, *, after: int = 0, skips_void: bool = True) -> AsyncIterator[Item | Ended]:
+    """Give a task's answer after an event, from whatever process makes it, and its end. Raises Gone.
+
+    skips_void: what is void already when the following begins is left out.
+    """
+    is_first = skips_void and after == 0
     async for events in reader.follow(task_id, after=after):
         for item in _since_reset(events) if is_first else events:
             data = json.loads(item.data)
@@ -129,12 +133,18 @@ def of_task(task: AgentTask) -> Ended:
         last=_last_chunk(task, receipt),
         node=receipt.get("node", ""),
         cache=receipt.get("cache", ""),
+        queue_wait_seconds=queue_wait(task),
         is_truncated=task.is_truncated,
         is_degraded=task.is_degraded,
         error_code=task.error_code,
         error_detail=task.error_detail,
         finished_at=task.finished_at,
     )
+
+
+def queue_wait(task: AgentTask) -> float:
+    """Seconds from the submission until the task had a slot, the last time that it got one."""
+    return (task.granted_at - task.created_at).total_seconds() if task.granted_at else 0.0
 
 
 def _last_chunk(task: AgentTask, receipt: JsonObject) -> ChatChunk:

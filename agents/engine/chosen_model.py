@@ -10,6 +10,7 @@ from django.db import connection
 from agents.builtin.answer import answer
 from agents.kinds.base import CannotAnswer
 from agents.models import Node, NodeModel
+from agents.ollama.async_client import AsyncOllamaClient
 from agents.ollama.client import OllamaClient
 from agents.ollama.types import (
     ChatChunk,
@@ -31,12 +32,20 @@ RequestT = TypeVar("RequestT", bound=ChatRequest | GenerateRequest | EmbedReques
 
 def client_for(node: Node) -> OllamaClient:
     """Make a client with the node's own limits."""
-    timeouts = Timeouts(
+    return OllamaClient(node.url, timeouts=_timeouts(node))
+
+
+def async_client_for(node: Node) -> AsyncOllamaClient:
+    """Make a client for an event loop, with the node's own limits."""
+    return AsyncOllamaClient(node.url, timeouts=_timeouts(node))
+
+
+def _timeouts(node: Node) -> Timeouts:
+    return Timeouts(
         connect=node.connect_timeout_seconds,
         first_byte=node.first_byte_timeout_seconds,
         gap=node.gap_timeout_seconds,
     )
-    return OllamaClient(node.url, timeouts=timeouts)
 
 
 class ModelAtWork:

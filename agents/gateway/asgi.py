@@ -1,0 +1,90 @@
+"""The addresses of the gateway: OpenAI's below /v1, Ollama's own below /ollama."""
+
+from collections.abc import Awaitable, Callable
+
+from agents.gateway import door, failures, listings, replies, responses
+from agents.gateway.calls import BodyRefused, Call, ClientGone, Receive, Scope, Send
+from agents.gateway.door import ModelUnknown
+from agents.gateway.failures import Refusal
+from agents.gateway.formats import TEXT_FORMATS, VECTOR_FORMATS, ollama_shared, openai_shared
+from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN
+from core.ops.threads import in_thread
+
+OPENAI, OLLAMA = "/v1", "/ollama"
+
+Handler = Callable[[Call], Awaitable[None]]
+
+
+def serves(path: str) -> bool:
+    """Tell whether an address is the gateway's."""
+    return path == OLLAMA or path.startswith((f"{OPENAI}/", f"{OLLAMA}/"))
+
+
+async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request whose address the gateway serves."""
+    path = scope["path"].removeprefix(OLLAMA).rstrip("/") or "/"
+    call = Call(scope, receive, send, path)
+    is_openai = not scope["path"].startswith(OLLAMA)
+    if path.startswith(OPENAI) is not is_openai:
+        await call.answer(404, NO_SUCH_PAGE, content_type=PLAIN)
+        return
+    dialect = openai_shared.DIALECT if is_openai else ollama_shared.DIALECT
+    try:
+        await _serve(call)
+    except ClientGone:
+        pass
+    except BodyRefused as error:
+        await call.answer(error.failure.status, dialect.error(error.failure), [("Connection", "close")])
+    except Refusal as refusal:
+        await call.answer(refusal.failure.status, dialect.error(refusal.failure), refusal.headers)
+
+
+async def _serve(call: Call) -> None:
+    methods = _methods(call.path)
+    if methods is None:
+        await call.answer(404, NO_SUCH_PAGE, content_type=PLAIN)
+        return
+    handler = methods.get(call.method)
+    if handler is None:
+        await call.answer(405, NO_SUCH_METHOD, content_type=PLAIN)
+        return
+    try:
+        await handler(call)
+    except (Refusal, ClientGone, BodyRefused):
+        raise
+    except Exception as error:
+        failure, headers = failures.of_error(error)
+        raise Refusal(failure, list(headers.items())) from error
+
+
+def _methods(path: str) -> dict[str, Handler] | None:
+    """The methods that an address takes; None for one that there is not."""
+    if path in TEXT_FORMATS:
+        return {"POST": _text}
+    if path in VECTOR_FORMATS:
+        return {"POST": _vectors}
+    return listings.route(path) or responses.route(path)
+
+
+async def _text(call: Call) -> None:
+    form = TEXT_FORMATS[call.path]
+    body = await call.body()
+    try:
+        order = await in_thread(door.guarded, call, door.order, call, form, body)
+    except ModelUnknown as unknown:
+        raise Refusal(form.not_found(unknown.name)) from unknown
+    encoder = form.encoder(order.identity, order.wanted.shape)
+    if order.wanted.is_background:
+        await responses.begin(call, order)
+    else:
+        await replies.text(call, order, encoder)
+
+
+async def _vectors(call: Call) -> None:
+    form = VECTOR_FORMATS[call.path]
+    body = await call.body()
+    try:
+        order = await in_thread(door.guarded, call, door.order, call, form, body)
+    except ModelUnknown as unknown:
+        raise Refusal(form.not_found(unknown.name)) from unknown
+    await replies.vectors(call, order, form.encoder(order.identity, order.wanted.shape))

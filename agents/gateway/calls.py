@@ -1,0 +1,105 @@
+"""A request of a foreign client as the dispatcher got it, and the ways to answer it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+
+from agents.gateway.formats.base import JSON, Failure
+from core.api import early
+from core.api.request_id import choose
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[str, str]]
+
+
+class ClientGone(Exception):
+    """The connection ended before the request was whole."""
+
+
+class BodyRefused(Exception):
+    """The body is too large, or comes too slowly."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass
+class Call:
+    """One HTTP request. path: below the gateway's prefix, as the foreign server has it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    path: str
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    @property
+    def prefers(self) -> str:
+        return self.headers.get("prefer", "").lower()
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+
+    @cached_property
+    def request_id(self) -> str:
+        return choose(self.headers.get("x-request-id", ""))
+
+    async def body(self) -> bytes:
+        """Read the whole body. Raises BodyRefused, ClientGone."""
+        parts: list[bytes] = []
+        size, has_more = 0, True
+        try:
+            async with asyncio.timeout(settings.BODY_SECONDS):
+                while has_more:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    part, has_more = message.get("body", b""), message.get("more_body", False)
+                    size += len(part)
+                    if size > settings.GATEWAY_BODY_BYTES:
+                        text = f"The body of a request may have {settings.GATEWAY_BODY_BYTES} bytes."
+                        raise BodyRefused(Failure(status=413, message=text, code="body-too-large"))
+                    parts.append(part)
+        except TimeoutError:
+            text = f"The body of a request must arrive within {settings.BODY_SECONDS:g} seconds."
+            raise BodyRefused(Failure(status=408, message=text, code="body-too-slow")) from None
+        return b"".join(parts)
+
+    async def disconnected(self) -> None:
+        """Wait until the client has gone."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def begin(self, status: int, content_type: str, headers: Headers = (), *, length: int | None = None) -> None:
+        """Send the status line and the headers."""
+        lines = [(b"content-type", content_type.encode()), (b"x-request-id", self.request_id.encode())]
+        if length is not None:
+            lines.append((b"content-length", str(length).encode()))
+        lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        lines += self._guarding_headers()
+        await self.send({"type": "http.response.start", "status": status, "headers": lines})
+
+    async def write(self, body: bytes, *, has_more: bool = True) -> None:
+        await self.send({"type": "http.response.body", "body": body, "more_body": has_more})
+
+    async def answer(self, status: int, body: bytes, headers: Headers = (), *, content_type: str = JSON) -> None:
+        await self.begin(status, content_type, headers, length=len(body))
+        await self.write(b"" if self.method == "HEAD" else body, has_more=False)
+
+    def _guarding_headers(self) -> list[tuple[bytes, bytes]]:
+        if "origin" not in self.headers:
+            return early.plain_headers(self.scope.get("scheme", "http"))
+        return early.header_lines(early.dress(self.scope, HttpResponse()))  # a page of another origin asks

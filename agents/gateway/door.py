@@ -1,0 +1,218 @@
+"""Who calls, and what they want: everything that is checked before a call becomes a task. Runs in a thread."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http.request import split_domain_port, validate_host
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+
+from agents.engine import operations, remembered
+from agents.engine.errors import ModelNotAvailable
+from agents.engine.owners import this_process
+from agents.engine.submit import prepare
+from agents.gateway import direct, failures
+from agents.gateway.calls import Call, Headers
+from agents.gateway.failures import Refusal
+from agents.gateway.formats.base import Format, Identity, Wanted
+from agents.kinds import KINDS
+from agents.kinds.model_call import ModelCall
+from agents.models import Agent
+from agents.models.node import BUILTIN_MODEL
+from agents.ollama.types import JsonObject
+from core import audit, logs
+from core.access.authentication import by_bearer
+from core.access.limits import requests
+from core.access.limits.allowances import levels
+from core.access.limits.subjects import subjects_of
+from core.access.principal import Principal
+from core.access.watch import Holder
+from core.api.audit import DENIED
+from core.api.idempotency import key_for
+from core.api.limits import policies, standing
+from core.audit import context
+from core.idempotency import IdempotencyKey
+from core.models import Verb
+from core.net import clients
+
+AGENT_PREFIX = "agent:"
+QUICK = "quick"
+RESPONSES = "/v1/responses"
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class ModelUnknown(Exception):
+    """There is no such model or agent for this caller. name: as they spell it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls. headers: what answers tell of their limits."""
+
+    principal: Principal
+    headers: Headers
+
+    @property
+    def holder(self) -> Holder:
+        return Holder.of(self.principal)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A call that was let in, and the task that it is going to be."""
+
+    caller: Caller
+    wanted: Wanted
+    submission: operations.Submission
+    identity: Identity
+    can_be_stored: bool
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the client may come back for the answer by its id."""
+        return self.can_be_stored and self.wanted.shape.get("store", True) is not False
+
+    @property
+    def goes_on_alone(self) -> bool:
+        """Whether the task goes on when its client leaves."""
+        return self.is_stored or bool(self.submission.task.request_key)
+
+
+def guarded(
+    call: Call, work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
+    """Do work for a call: the audit log learns who calls, and what was refused. Raises Refusal, ModelUnknown."""
+    meta = meta_of(call)
+    with context.entered(lambda: _origin(call, meta)), logs.belonging_to(logs.request_id, call.request_id):
+        try:
+            return work(*args, **kwargs)
+        except (ModelUnknown, Refusal):
+            raise
+        except Exception as error:
+            failure, headers = failures.of_error(error)
+            if failure.status in DENIED:
+                detail = f"{call.method} answered with {failure.status} {failure.code}".strip()
+                audit.denied(audit.Subject(name=call.scope["path"]), detail=detail)
+            raise Refusal(failure, list(headers.items())) from error
+
+
+def meta_of(call: Call) -> dict[str, Any]:
+    """What the headers say of the client, in the spelling of WSGI; what no trusted proxy says is left out."""
+    client = call.scope.get("client")
+    meta = {"REMOTE_ADDR": client[0] if client else ""}
+    for name in clients.FORWARDED:
+        if value := call.headers.get(name.removeprefix("HTTP_").replace("_", "-").lower()):
+            meta[name] = value
+    clients.forget_untrusted(meta)
+    return meta
+
+
+def _origin(call: Call, meta: dict[str, Any]) -> context.Origin:
+    return context.Origin(address=clients.address_in(meta), request_id=call.request_id)
+
+
+def enter(call: Call, verb: Verb) -> Caller:
+    """Find out who calls, count the call, and check that they may. Raises what `failures.of_error` reads."""
+    _check_host(call.headers.get("host", ""))
+    found = by_bearer(call.headers.get("authorization", ""))
+    if found is None:
+        requests.refuse_excess(requests.count_anonymous(clients.address_in(meta_of(call))))
+        raise NotAuthenticated("Send an API key: Authorization: Bearer stz_…")
+    principal = Principal(*found)
+    quotas = requests.count(levels(subjects_of(principal.user, principal.api_key)))
+    requests.refuse_excess(quotas)
+    if verb not in principal.verbs:
+        raise PermissionDenied(f"This takes the right to {verb.value!r}, which your credential does not have.")
+    tightest = min(quotas, key=lambda quota: quota.tightness, default=None)
+    told = [("RateLimit-Policy", policies(quotas)), ("RateLimit", standing(tightest))] if tightest else []
+    return Caller(principal, told)
+
+
+@lru_cache(maxsize=64)
+def _check_host(host: str) -> None:
+    """Raise DisallowedHost for a name that is not ours, as Django does."""
+    allowed = settings.ALLOWED_HOSTS or ([".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
+    domain, _ = split_domain_port(host)
+    if not domain or not validate_host(domain, allowed):
+        raise DisallowedHost(f"Invalid HTTP_HOST header: {host[:80]!r}.")
+
+
+def order(call: Call, form: Format[Any], body: bytes) -> Order:
+    """Read a call and make its submission. Raises what `failures.of_error` reads; ModelUnknown."""
+    caller = enter(call, Verb.SUBMIT)
+    wanted = form.parse(form.dialect.decode(body))
+    agent, model = find(caller.principal, wanted.model)
+    try:
+        submission = _submission(call, caller, wanted, agent, model=model, key=_key_of(call, caller, body))
+    except ModelNotAvailable as error:
+        raise ModelUnknown(wanted.model) from error
+    identity = identity_of(submission.task.pk, wanted.model)
+    return Order(caller, wanted, submission, identity, can_be_stored=call.path == RESPONSES)
+
+
+def identity_of(task_id: uuid.UUID, model: str) -> Identity:
+    """Name an answer. Its moment is that of the task's id, so that it is the same whenever the answer is written."""
+    return Identity(task_id, datetime.fromtimestamp((task_id.int >> 80) / 1000, UTC), model)
+
+
+def find(principal: Principal, name: str) -> tuple[Agent, str]:
+    """Find the agent that a call is for, and the model that it names instead of one. Raises ModelUnknown."""
+    if not name.startswith(AGENT_PREFIX):
+        agent = direct.agent_for(principal.user)
+        if not principal.may_use_agent(agent.name):
+            raise ModelUnknown(name)
+        return agent, name
+    own_name = name.removeprefix(AGENT_PREFIX).removesuffix(":latest")  # Ollama's clients add a tag
+    try:
+        agent = remembered.agent(principal.user.team_id, own_name)
+    except Agent.DoesNotExist:
+        raise ModelUnknown(name) from None
+    if not principal.may_use_agent(own_name):
+        raise ModelUnknown(name)
+    return agent, ""
+
+
+def _input(call: Call, wanted: Wanted) -> JsonObject:
+    """The call, and, where its client may come back, in what shape it is to be answered then."""
+    if call.path != RESPONSES:
+        return wanted.call
+    return {**wanted.call, "client": {"model": wanted.model, "shape": wanted.shape}}
+
+
+def _key_of(call: Call, caller: Caller, body: bytes) -> IdempotencyKey | None:
+    key = call.headers.get("idempotency-key")
+    return key_for(str(caller.principal.user.pk), f"POST {call.scope['path']}", key, body) if key else None
+
+
+def _submission(
+    call: Call, caller: Caller, wanted: Wanted, agent: Agent, *, model: str, key: IdempotencyKey | None
+) -> operations.Submission:
+    principal = caller.principal
+    own_kind = KINDS[agent.kind]
+    kind = KINDS[ModelCall.name] if own_kind.has_sessions or model else own_kind
+    submission = prepare(
+        agent=agent,
+        owner=principal.user,
+        api_key=principal.api_key,
+        kind=kind,
+        model=model,
+        input=_input(call, wanted) if kind.name == ModelCall.name else kind.input_of(wanted.call),
+        allowed_models=principal.model_names,
+        idempotency_key=key,
+        reserved_for=this_process() if settings.GATEWAY_LANE == QUICK else "",
+    )
+    task = submission.task
+    if kind.name != ModelCall.name or task.model == BUILTIN_MODEL:
+        task.reserved_for = ""  # work of the processor's own is no work for an event loop
+    return submission

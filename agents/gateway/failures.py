@@ -1,0 +1,63 @@
+"""What went wrong, in the words of the formats."""
+
+import logging
+from http import HTTPStatus
+
+from agents.engine.answers import Ended
+from agents.gateway.calls import Headers
+from agents.gateway.formats.base import Failure
+from core.api import problems
+from core.exceptions import Refused
+
+logger = logging.getLogger(__name__)
+
+
+class Refusal(Exception):
+    """The call is refused, for this reason and with these headers."""
+
+    def __init__(self, failure: Failure, headers: Headers = ()) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.headers = headers
+
+
+# How a task that gave no answer is told; other failures are the model server's.
+STATUS = {
+    "cancelled": HTTPStatus.CONFLICT,
+    "cannot-embed": HTTPStatus.BAD_REQUEST,
+    "context-overflow": HTTPStatus.BAD_REQUEST,
+    "deadline-passed": HTTPStatus.GATEWAY_TIMEOUT,
+    "first-byte-timeout": HTTPStatus.GATEWAY_TIMEOUT,
+    "gap-timeout": HTTPStatus.GATEWAY_TIMEOUT,
+    "internal-error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "model-not-found": HTTPStatus.NOT_FOUND,
+    "poison": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "rejected": HTTPStatus.BAD_REQUEST,
+    "saturated": HTTPStatus.SERVICE_UNAVAILABLE,
+    "server-error": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+RETRY_SECONDS = 5
+
+
+def of_task(ended: Ended) -> Failure:
+    """Tell why a task has no answer."""
+    status = STATUS.get(ended.error_code, HTTPStatus.BAD_GATEWAY)
+    return Failure(status=status, message=ended.error_detail or "The task failed.", code=ended.error_code)
+
+
+def of_error(error: Exception) -> tuple[Failure, dict[str, str]]:
+    """Tell what an error means to the client, and with which headers. What nobody expected is logged."""
+    problem = problems.problem_of(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("A call could not be answered.", exc_info=error)
+    headers = problem.all_headers()
+    if isinstance(error, Refused):
+        return Failure.of(error), headers
+    return Failure(status=problem.status, message=problem.detail or problem.title, code=problem.code), headers
+
+
+def refusal(failure: Failure) -> Refusal:
+    """Refuse, and tell official clients whether to try again: what failed here was tried again already."""
+    if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return Refusal(failure, [("Retry-After", str(RETRY_SECONDS))])
+    return Refusal(failure, [("X-Should-Retry", "false")] if failure.status >= HTTPStatus.CONFLICT else [])

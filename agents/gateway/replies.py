@@ -1,0 +1,247 @@
+"""How a call is answered once it is a task: whole or piece by piece, from the lane or from what workers write."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Coroutine
+from enum import Enum
+from typing import Any
+
+from agents.engine import lane
+from agents.engine.answers import Began, Ended, Item, Reset
+from agents.engine.lane import Answer
+from agents.gateway import failures
+from agents.gateway.calls import Call, Headers
+from agents.gateway.door import Caller, Order
+from agents.gateway.failures import Refusal
+from agents.gateway.formats.base import Encoder, Failure, Truth
+from agents.gateway.formats.vectors import Embedded, VectorEncoder
+from agents.ollama.types import ChatChunk
+from core.access.watch import watch
+from core.ops import clock
+
+KEEP_ALIVE_SECONDS = 15.0
+# Proxies pass pieces on as they come.
+STREAM_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
+WHOLE_HEADERS = (("Cache-Control", "no-store"),)
+SIGNED_OUT = Failure(
+    status=401, message="The key or the sign-in ended while the answer was awaited.", code="not-authenticated"
+)
+
+# The loop itself keeps no task alive.
+_background: set[asyncio.Task[Any]] = set()
+
+
+def in_background(work: Coroutine[Any, Any, Any]) -> None:
+    """Have something done that nobody waits for."""
+    task = asyncio.create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+
+
+class Notice(Enum):
+    """What a wait may meet besides the answer."""
+
+    LEFT = "the client has gone"
+    VOID = "the client may not have the answer any more"
+    SILENCE = "nothing came for a while"
+
+
+class Wait:
+    """One client's wait: for what comes of an answer, and for what else may end it."""
+
+    def __init__(self, call: Call, caller: Caller) -> None:
+        self._inbox: asyncio.Queue[Item | Answer | Exception | Notice] = asyncio.Queue()
+        self._watches = [
+            asyncio.create_task(self._tell(Notice.LEFT, call.disconnected())),
+            asyncio.create_task(self._tell(Notice.VOID, watch.until_void(caller.holder))),
+        ]
+        self._work: asyncio.Task[Answer] | None = None
+        self._began_at = time.monotonic()
+        self.began: Began | None = None
+        self.queue_wait_seconds: float | None = None
+
+    async def _tell(self, notice: Notice, ending: Awaitable[None]) -> None:
+        await ending
+        self._inbox.put_nowait(notice)
+
+    def hear(self, item: Item) -> None:
+        """The listener that the lane tells of an answer."""
+        self._inbox.put_nowait(item)
+
+    def work(self, answering: Coroutine[Any, Any, Answer]) -> None:
+        """Have the answer made, in a task of its own."""
+        self._work = asyncio.create_task(answering)
+        self._work.add_done_callback(self._worked)
+
+    def _worked(self, work: "asyncio.Task[Answer]") -> None:
+        if not work.cancelled():
+            error = work.exception()
+            self._inbox.put_nowait(error if isinstance(error, Exception) else work.result())
+
+    async def next(self, *, patience: float | None = None) -> Item | Answer | Exception | Notice:
+        """Take what comes next; SILENCE where nothing does for so many seconds."""
+        try:
+            async with asyncio.timeout(patience if self._inbox.empty() else None):
+                item = await self._inbox.get()
+        except TimeoutError:
+            return Notice.SILENCE
+        if isinstance(item, Began):
+            self.began = item
+            self.queue_wait_seconds = time.monotonic() - self._began_at
+        return item
+
+    @property
+    def has_more(self) -> bool:
+        return not self._inbox.empty()
+
+    def close(self, *, lets_go_on: bool) -> None:
+        """End the wait. lets_go_on: whether the task goes on without anybody waiting; else it is cancelled."""
+        for task in self._watches:
+            task.cancel()
+        if self._work is not None and lets_go_on and not self._work.done():
+            _background.add(self._work)
+            self._work.add_done_callback(_background.discard)
+        elif self._work is not None:
+            self._work.cancel()
+
+
+async def text(call: Call, order: Order, encoder: Encoder) -> None:
+    """Answer a call whose answer is text. Raises Refusal, and what submitting raises, before anything was sent."""
+    wait = Wait(call, order.caller)
+    try:
+        wait.work(_answering(order, wait))
+        if order.wanted.streams:
+            await stream(call, order.caller, encoder, wait)
+        elif (answer := await awaited(wait)) is not None:
+            body = encoder.whole([answer.whole, answer.ended.last], truth_of(answer.ended))
+            await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told(wait, answer.ended)])
+    finally:
+        wait.close(lets_go_on=order.goes_on_alone)
+
+
+async def vectors(call: Call, order: Order, encoder: VectorEncoder) -> None:
+    """Answer a call whose answer is vectors. Raises as `text`."""
+    wait = Wait(call, order.caller)
+    try:
+        wait.work(_answering(order, wait))
+        if (answer := await awaited(wait)) is not None:
+            ended = answer.ended
+            embedded = Embedded.from_output(
+                ended.output,
+                prompt_tokens=ended.last.prompt_tokens,
+                total_seconds=ended.last.total_seconds,
+                load_seconds=ended.last.load_seconds,
+            )
+            body = encoder.whole(embedded, truth_of(ended))
+            await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told(wait, ended)])
+    finally:
+        wait.close(lets_go_on=order.goes_on_alone)
+
+
+async def _answering(order: Order, wait: Wait) -> Answer:
+    submitted = await lane.submit(order.submission)
+    if not order.wanted.streams:
+        return await lane.answer(order.submission, submitted)
+    if not order.is_stored:
+        return await lane.answer(order.submission, submitted, wait.hear)
+    # The numbers of a stream that can be resumed come from what is written, so the run is followed like any other.
+    in_background(lane.answer(order.submission, submitted))
+    return await lane.listen(submitted.task_id, wait.hear, skips_void=False)
+
+
+async def awaited(wait: Wait) -> Answer | None:
+    """Wait for a whole answer; None when the client has gone. Raises Refusal, and what the work raised."""
+    while True:
+        match await wait.next():
+            case Answer() as answer if answer.ended.has_answer:
+                return answer
+            case Answer() as answer:
+                raise failures.refusal(failures.of_task(answer.ended))
+            case Exception() as error:
+                raise error
+            case Notice.LEFT:
+                return None
+            case Notice.VOID:
+                raise Refusal(SIGNED_OUT)
+
+
+async def stream(call: Call, caller: Caller, encoder: Encoder, wait: Wait, *, written: bytes | None = None) -> None:
+    """Send an answer as it comes. Until there is something of it, a failure still has a status of its own.
+
+    written: what the client gets first, where a part of the answer was written before it came.
+    """
+    has_begun = False
+    opening = encoder.start() if written is None else b""
+    out = written or b""
+    while True:
+        if out and not has_begun:
+            has_begun = True
+            await call.begin(200, encoder.stream_type, [*caller.headers, *STREAM_HEADERS, *told(wait)])
+            out = opening + out
+        if out:
+            await call.write(out, has_more=not encoder.is_over)
+        if encoder.is_over:
+            return
+        item = await wait.next(patience=KEEP_ALIVE_SECONDS if has_begun and encoder.keep_alive else None)
+        if item is Notice.LEFT:
+            return
+        out = _words(item, encoder, has_begun=has_begun)
+        while wait.has_more and not encoder.is_over and isinstance(item, ChatChunk):
+            item = await wait.next()
+            if item is Notice.LEFT:
+                return
+            out += _words(item, encoder, has_begun=True)
+
+
+def _words(item: Item | Answer | Exception | Notice, encoder: Encoder, *, has_begun: bool) -> bytes:
+    """What is sent because of an item."""
+    match item:
+        case ChatChunk():
+            return encoder.piece(item)
+        case Reset():
+            return encoder.restart()
+        case Answer() if item.ended.has_answer:
+            return encoder.end(item.ended.last, truth_of(item.ended))
+        case Notice.SILENCE:
+            return encoder.keep_alive
+        case Began() | Notice.LEFT:
+            return b""
+    error = _error_of(item)
+    if not has_begun:
+        raise error
+    return encoder.failure(error.failure if isinstance(error, Refusal) else failures.of_error(error)[0])
+
+
+def _error_of(item: Answer | Exception | Notice) -> Exception:
+    if isinstance(item, Answer):
+        return failures.refusal(failures.of_task(item.ended))
+    return item if isinstance(item, Exception) else Refusal(SIGNED_OUT)
+
+
+def truth_of(ended: Ended) -> Truth:
+    return Truth(
+        task_id=ended.task_id,
+        node=ended.node,
+        cache=ended.cache,
+        is_truncated=ended.is_truncated,
+        is_degraded=ended.is_degraded,
+        queue_wait_seconds=ended.queue_wait_seconds,
+        finished_at=ended.finished_at or clock.now(),
+    )
+
+
+def told(wait: Wait, ended: Ended | None = None) -> Headers:
+    """What headers tell of an answer: all that is known when they are sent."""
+    began = wait.began
+    task_id = ended.task_id if ended else began.task_id if began else None
+    node = ended.node if ended else began.node if began else ""
+    is_truncated = ended.is_truncated if ended else began is not None and began.is_truncated
+    waited = ended.queue_wait_seconds if ended else wait.queue_wait_seconds
+    known = {
+        "X-SutazAI-Task": str(task_id or ""),
+        "X-SutazAI-Node": node,
+        "X-SutazAI-Cache": ended.cache if ended else "",
+        "X-SutazAI-Truncated": "true" if is_truncated else "",
+        "X-SutazAI-Queue-Wait": f"{waited:.3f}" if waited is not None else "",
+    }
+    return [(name, value) for name, value in known.items() if value]

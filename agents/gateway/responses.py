@@ -1,0 +1,112 @@
+"""Responses that clients come back for: asked for by their id, resumed at any number, cancelled."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+from agents.engine import answers, lane
+from agents.engine.submit import cancel
+from agents.gateway import door, failures, replies
+from agents.gateway.calls import Call
+from agents.gateway.door import Caller, Order
+from agents.gateway.failures import Refusal
+from agents.gateway.formats import openai_responses
+from agents.gateway.formats.base import Failure
+from agents.gateway.formats.openai_responses import Retrieval
+from agents.gateway.formats.openai_responses_encoder import ResponsesEncoder
+from agents.gateway.replies import Wait
+from agents.kinds.model_call import ModelCall
+from agents.models import AgentTask
+from core.access import ownership
+from core.models import Verb
+from core.ops.threads import in_thread
+
+Handler = Callable[[Call], Awaitable[None]]
+
+PREFIX = f"{door.RESPONSES}/"
+
+
+def route(path: str) -> dict[str, Handler] | None:
+    """The methods of a response's address."""
+    if not path.startswith(PREFIX):
+        return None
+    response_id, _, action = path.removeprefix(PREFIX).partition("/")
+    if action == "cancel":
+        return {"POST": partial(_cancel, response_id=response_id)}
+    return None if action else {"GET": partial(_retrieve, response_id=response_id)}
+
+
+async def begin(call: Call, order: Order) -> None:
+    """Take a call whose client will come back: the answer tells the id, or is the stream."""
+    encoder = ResponsesEncoder(order.identity, order.wanted.shape)
+    if order.wanted.streams:
+        await replies.text(call, order, encoder)
+        return
+    submitted = await lane.submit(order.submission)
+    replies.in_background(lane.answer(order.submission, submitted))
+    await call.answer(200, encoder.retrieved("queued"), order.caller.headers)
+
+
+async def _retrieve(call: Call, *, response_id: str) -> None:
+    caller, task, wanted = await in_thread(door.guarded, call, _wanted, call, response_id)
+    client = task.input["client"]
+    identity = door.identity_of(task.pk, client["model"])
+    if not wanted.streams:
+        body = await in_thread(_as_it_stands, task.pk, ResponsesEncoder(identity, client["shape"]))
+        await call.answer(200, body, [*caller.headers, *replies.WHOLE_HEADERS])
+        return
+    encoder = ResponsesEncoder(identity, client["shape"], after=wanted.after)
+    pieces, last_number = await in_thread(answers.history, task.pk)
+    wait = Wait(call, caller)
+    try:
+        wait.work(lane.listen(task.pk, wait.hear, after=last_number))
+        await replies.stream(call, caller, encoder, wait, written=encoder.history(pieces))
+    finally:
+        wait.close(lets_go_on=False)
+
+
+def _wanted(call: Call, response_id: str) -> tuple[Caller, AgentTask, Retrieval]:
+    caller = door.enter(call, Verb.READ)
+    query = dict(parse_qsl(call.scope["query_string"].decode("latin-1")))
+    return caller, _task(caller, response_id), openai_responses.parse_retrieval(query)
+
+
+def _task(caller: Caller, response_id: str) -> AgentTask:
+    """Find a response's task among the caller's own. Raises CallRefused."""
+    principal, task_id = caller.principal, openai_responses.task_id(response_id)
+    own = ownership.own(AgentTask.objects.filter(kind=ModelCall.name), principal).select_related("agent")
+    task = own.filter(pk=task_id).first()
+    if task is None or "client" not in task.input or not principal.may_use_agent(task.agent.name):
+        raise Refusal(Failure(status=404, message=f"Response with id '{response_id[:80]}' not found."))
+    return task
+
+
+def _as_it_stands(task_id: uuid.UUID, encoder: ResponsesEncoder) -> bytes:
+    """Write a response as its task stands now."""
+    ended = answers.read(task_id)
+    status = openai_responses.STATUS_OF_TASK[ended.status]
+    chunks = [answers.whole(task_id)]
+    if ended.has_answer:
+        chunks.append(ended.last)
+    failure = failures.of_task(ended) if ended.error_code else None
+    return encoder.retrieved(status, chunks, truth=replies.truth_of(ended), failure=failure)
+
+
+async def _cancel(call: Call, *, response_id: str) -> None:
+    caller, task_id = await in_thread(door.guarded, call, _cancelled, call, response_id)
+    encoder = await in_thread(_encoder, task_id)
+    await call.answer(HTTPStatus.OK, await in_thread(_as_it_stands, task_id, encoder), caller.headers)
+
+
+def _cancelled(call: Call, response_id: str) -> tuple[Caller, uuid.UUID]:
+    caller = door.enter(call, Verb.SUBMIT)
+    task = _task(caller, response_id)
+    cancel(task.pk)
+    return caller, task.pk
+
+
+def _encoder(task_id: uuid.UUID) -> ResponsesEncoder:
+    client = AgentTask.objects.values_list("input", flat=True).get(pk=task_id)["client"]
+    return ResponsesEncoder(door.identity_of(task_id, client["model"]), client["shape"])
