@@ -189,13 +189,6 @@ class Call:
         return Outcome(output=output, notes={"estimated_prompt_tokens": self.estimate})
 
 
-def vectors(output: JsonObject) -> list[list[float]]:
-    """Read the vectors of an embedding task's output."""
-    numbers, dimensions = array("f", base64.b64decode(output["embeddings"])), output["dimensions"]
-    starts = range(0, len(numbers) + 1, dimensions) if dimensions else range(0)
-    return [list(numbers[start:end]) for start, end in pairwise(starts)]
-
-
 def read_messages(values: list[Any]) -> list[Message]:
     """Read the messages of a request. Raises InvalidInput."""
     return [_message(value, number) for number, value in enumerate(values)]
