@@ -147,7 +147,7 @@ def database(
     """Turn a database URL into Django's settings for it: SQLite or PostgreSQL."""
     config: dict[str, Any] = env.db_url_config(url)
     if config["ENGINE"] == "django.db.backends.sqlite3":
-        config["ENGINE"] = "django_prometheus.db.backends.sqlite3"
+        config["ENGINE"] = "core.sqlite"
         config["CONN_MAX_AGE"] = None
         config["OPTIONS"] = {
             # Writers queue at BEGIN, where the busy timeout applies, instead of failing at their first write.

@@ -3,11 +3,22 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from agents.models import AgentTask, TaskEvent
 
 TERMINAL_TYPES = (TaskEvent.Type.DONE, TaskEvent.Type.ERROR)
+
+
+class NewEvent(NamedTuple):
+    """A row of TaskEvent to be written; a model's instance takes ten times as long to make."""
+
+    task_id: UUID
+    number: int
+    type: str
+    data: str
+    created_at: datetime
 
 
 def encode(data: Mapping[str, Any]) -> str:
@@ -15,7 +26,7 @@ def encode(data: Mapping[str, Any]) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def event(task: AgentTask, type_: TaskEvent.Type, data: Mapping[str, Any], now: datetime) -> TaskEvent:
+def event(task: AgentTask, type_: TaskEvent.Type, data: Mapping[str, Any], now: datetime) -> NewEvent:
     """Make the task's next event and raise the task's counter; the caller saves both in one transaction."""
     task.event_count += 1
-    return TaskEvent(task_id=task.pk, number=task.event_count, type=type_, data=encode(data), created_at=now)
+    return NewEvent(task.pk, task.event_count, type_, encode(data), now)

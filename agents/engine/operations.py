@@ -20,7 +20,7 @@ from django.db.models import Q
 
 from agents.engine import charges, failures, remembered, statements, transitions
 from agents.engine.errors import QueueFull
-from agents.engine.events import encode, event
+from agents.engine.events import NewEvent, encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.pieces import join
 from agents.engine.writer import Operation
@@ -81,7 +81,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     answers: list[Submitted | Exception] = []
     accepted: list[Submission] = []
     tasks: list[AgentTask] = []
-    news: list[TaskEvent] = []
+    news: list[NewEvent] = []
     written = _written_before(submissions, now)
     leaders = statements.being_answered({submission.task.request_key for submission in submissions} - {""})
     for submission in submissions:
@@ -112,7 +112,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     return answers
 
 
-def _begin(task: AgentTask, slots: Slots, waiting: dict[str, int], now: datetime) -> list[TaskEvent]:
+def _begin(task: AgentTask, slots: Slots, waiting: dict[str, int], now: datetime) -> list[NewEvent]:
     """Have a task begin its life waiting, or running where nobody waits and a slot is free."""
     news = [_first_event(task, now)]
     place = None if waiting.get(task.model) else slots.occupy(task.model)
@@ -156,14 +156,14 @@ def _check_queue(model: str, waiting: dict[str, int]) -> None:
         raise QueueFull(model, waiting[model])
 
 
-def _first_event(task: AgentTask, now: datetime) -> TaskEvent:
+def _first_event(task: AgentTask, now: datetime) -> NewEvent:
     task.created_at = now
     first = {"status": Status.QUEUED, "task": str(task.pk), "session": str(task.session_id or "") or None}
     return event(task, TaskEvent.Type.STATE, first, now)
 
 
 def _insert(
-    submissions: Sequence[Submission], tasks: Sequence[AgentTask], news: Sequence[TaskEvent], now: datetime
+    submissions: Sequence[Submission], tasks: Sequence[AgentTask], news: Sequence[NewEvent], now: datetime
 ) -> None:
     new_sessions = [submission.new_session for submission in submissions if submission.new_session]
     for session in new_sessions:
@@ -174,7 +174,7 @@ def _insert(
     statements.insert(new_sessions)
     statements.insert(tasks)
     statements.insert(messages)
-    statements.insert(news)
+    statements.insert_events(news)
     known = {message.session_id for message in messages} - {session.pk for session in new_sessions}
     statements.touch_sessions(known, now)
 
@@ -238,7 +238,7 @@ def append(changes: Sequence[Append], now: datetime) -> list[bool]:
             gathered[change.task_id, change.fence].append(change.piece)
     numbers = statements.next_numbers(gathered, now) if gathered else {}
     news = [
-        TaskEvent(task_id=key[0], number=numbers[key], type="delta", data=encode(join(pieces)), created_at=now)
+        NewEvent(key[0], numbers[key], TaskEvent.Type.DELTA, encode(join(pieces)), now)
         for key, pieces in gathered.items()
         if key in numbers
     ]
@@ -293,7 +293,7 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     ]
 
 
-def _end(task: AgentTask, change: Finish, now: datetime) -> list[TaskEvent]:
+def _end(task: AgentTask, change: Finish, now: datetime) -> list[NewEvent]:
     return transitions.end(
         task,
         now,
@@ -372,7 +372,7 @@ def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
     return answers
 
 
-def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_seconds: float) -> list[TaskEvent]:
+def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_seconds: float) -> list[NewEvent]:
     return transitions.send_back(
         task,
         now,
@@ -476,7 +476,7 @@ def reap(selections: Sequence[Q], now: datetime) -> list[int]:
     return counts
 
 
-def _interrupt(task: AgentTask, now: datetime) -> list[TaskEvent]:
+def _interrupt(task: AgentTask, now: datetime) -> list[NewEvent]:
     # A suspect was not in the process that died, but in its quarantine.
     counts = "interruptions" if task.interruptions < SUSPECT_INTERRUPTIONS else None
     return transitions.send_back(task, now, reason="The process that ran the task died.", counts=counts)

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import F
 
 from agents.engine import charges, hints, statements
-from agents.engine.events import event
+from agents.engine.events import NewEvent, event
 from agents.engine.receipt import receipt
 from agents.engine.statements import Place
 from agents.models import AgentTask, TaskEvent
@@ -58,7 +58,7 @@ def start(tasks: Sequence[AgentTask], place: Place, now: datetime, *, runner: st
         _after_commit(hints.granted, tasks)
 
 
-def start_unsaved(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
+def start_unsaved(task: AgentTask, place: Place, now: datetime) -> NewEvent:
     """Have a task begin its life RUNNING, as `start` would leave it; the caller saves it and this event.
 
     One that is reserved for a process, the one that submits it, is that process's to run.
@@ -73,7 +73,7 @@ def start_unsaved(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
     return _start_event(task, place, now)
 
 
-def _start_event(task: AgentTask, place: Place, now: datetime) -> TaskEvent:
+def _start_event(task: AgentTask, place: Place, now: datetime) -> NewEvent:
     data = {"status": Status.RUNNING, "node": place.node, "model": place.model, "run": task.fence}
     return event(task, TaskEvent.Type.STATE, data, now)
 
@@ -87,7 +87,7 @@ def send_back(
     counts: str | None = None,
     avoids: uuid.UUID | None = None,
     keeps_reservation: bool = False,
-) -> list[TaskEvent]:
+) -> list[NewEvent]:
     """RUNNING -> QUEUED: the task starts over; the answer so far is void. Returns the events to record.
 
     counts: the counter to raise, "attempts" after an error, "interruptions" after the death of a runner, or None.
@@ -124,7 +124,7 @@ def end(
     tail: JsonObject | None = None,
     run: Mapping[str, Any] | None = None,
     **fields: Any,
-) -> list[TaskEvent]:
+) -> list[NewEvent]:
     """Finish a task. A finished task never moves again. Returns the events to record.
 
     tail: the last piece of the run's answer. run: what that run knows, for the receipt. fields: more columns to write,
@@ -170,7 +170,7 @@ def _move(
     status: "AgentTask.Status",
     news: Sequence[tuple[TaskEvent.Type, dict[str, Any]]],
     **fields: Any,
-) -> list[TaskEvent]:
+) -> list[NewEvent]:
     events = [event(task, type_, data, now) for type_, data in news]
     if not statements.update(task, {"status": status, "event_count": task.event_count, **fields}):
         raise AssertionError(f"Task {task.pk} moved under its lock.")
@@ -179,9 +179,9 @@ def _move(
     return events
 
 
-def record(news: Sequence[TaskEvent]) -> None:
+def record(news: Sequence[NewEvent]) -> None:
     """Write events down, and tell followers once they are committed."""
-    statements.insert(news)
+    statements.insert_events(news)
     ids = [item.task_id for item in news]
     transaction.on_commit(lambda: hints.changed(ids), robust=True)
 
