@@ -151,7 +151,7 @@ def lock_tasks(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:
         f"WHERE id IN ({_marks(task_ids)}) ORDER BY id{_locking()}",
         [_stored("id", task_id) for task_id in task_ids],
     )
-    readers = [_reader(field, connection.vendor) for field in _LIGHT_FIELDS]
+    readers = [_reader(field, _vendor()) for field in _LIGHT_FIELDS]
     tasks = [_light_task(_read(read, value) for read, value in zip(readers, row, strict=True)) for row in rows]
     return {task.pk: task for task in tasks}
 
@@ -246,7 +246,7 @@ def insert(rows: Sequence[Model]) -> None:
     if not rows:
         return
     model = type(rows[0])
-    columns = [(field.attname, _writer(field, connection.vendor)) for field in model._meta.local_concrete_fields]
+    columns = [(field.attname, _writer(field, _vendor())) for field in model._meta.local_concrete_fields]
     values = [[_written(write, getattr(row, name)) for name, write in columns] for row in rows]
     _insert(model._meta.db_table, [str(field.column) for field in model._meta.local_concrete_fields], values)
 
@@ -255,7 +255,7 @@ def insert_events(events: Sequence[NewEvent]) -> None:
     """Insert events."""
     if not events:
         return
-    columns = [_writer(TaskEvent._meta.get_field(name), connection.vendor) for name in NewEvent._fields]
+    columns = [_writer(TaskEvent._meta.get_field(name), _vendor()) for name in NewEvent._fields]
     values = [[_written(write, value) for write, value in zip(columns, item, strict=True)] for item in events]
     _insert(TaskEvent._meta.db_table, NewEvent._fields, values)
 
@@ -291,7 +291,13 @@ def _locking(how: str = "") -> str:
 
 def _stored(column: str, value: Any) -> Any:
     """The form in which the database holds a task's column."""
-    return _written(_writer(_FIELDS[column], connection.vendor), value)
+    return _written(_writer(_FIELDS[column], _vendor()), value)
+
+
+@functools.cache
+def _vendor() -> str:
+    """Which database it is; asking the connection for it takes as long as the rest of a conversion."""
+    return connection.vendor
 
 
 def _written(write: Callable[[Any], Any] | None, value: Any) -> Any:
