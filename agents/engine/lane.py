@@ -221,10 +221,10 @@ class _Attempt:
                 asked = self._model.pinned(call.request)
                 return call.embedded(self._model.noted(await client.embed(asked, deadline=deadline)))
             request = self._model.pinned(call.request)
-            is_chat = isinstance(request, ChatRequest)
-            chunks = (
-                client.chat(request, deadline=deadline) if is_chat else client.generate(request, deadline=deadline)
-            )
+            if isinstance(request, ChatRequest):
+                chunks = client.chat(request, deadline=deadline)
+            else:
+                chunks = client.generate(request, deadline=deadline)
             async for chunk in chunks:
                 call.took(chunk)
                 self._stream.add(chunk, live_streams=len(runs))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from urllib3.util.wait import wait_for_read
@@ -150,9 +151,8 @@ class Connection(asyncio.Protocol):
     # --- what asyncio tells ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)  # so that pause_writing tells of every byte that waits
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's looks like one
+        self._transport.set_write_buffer_limits(high=0)  # so that pause_writing tells of every byte that waits
 
     def data_received(self, data: bytes) -> None:
         if self.is_done:
