@@ -18,12 +18,16 @@ from django.utils import timezone
 
 from core import audit
 from core.access.limits import allowances
-from core.exceptions import Refused
+from core.exceptions import InvalidInput, Refused
 from core.models import ApiKey, User, Verb
 
 PREFIX = "stz"
 KEY_ID_BYTES = 6
 SECRET_BYTES = 32
+MAX_LABEL_CHARACTERS = 100
+MAX_NAMES = 100  # of agents, and of models, that a key is limited to
+MAX_AGENT_CHARACTERS = 60
+MAX_MODEL_CHARACTERS = 200
 # `last_used_at` is this exact, so that a busy key costs one write a minute instead of one a request.
 LAST_USED_PRECISION = timedelta(minutes=1)
 # A key that was revoked, or whose user was, may still open doors of other processes for so long.
@@ -53,9 +57,41 @@ class Scope:
     expires_at: datetime | None = None
 
 
+def check(name: str, scope: Scope) -> None:
+    """Check what a new key is to be called and limited to, whichever door asks for it. Raises InvalidInput."""
+    flaws = {
+        "name": _flaw_of_text(name, MAX_LABEL_CHARACTERS),
+        "agent_names": _flaw_of_names(scope.agent_names, MAX_AGENT_CHARACTERS),
+        "model_names": _flaw_of_names(scope.model_names, MAX_MODEL_CHARACTERS),
+        "expires_at": "This moment has passed." if scope.expires_at and scope.expires_at <= timezone.now() else "",
+    }
+    if found := {field: [text] for field, text in flaws.items() if text}:
+        raise InvalidInput(found)
+
+
+def _flaw_of_names(names: Sequence[str], limit: int) -> str:
+    if len(names) > MAX_NAMES:
+        return f"At most {MAX_NAMES} names; these are {len(names)}."
+    if not all(name.strip() for name in names):
+        return "A name is empty."
+    return next(filter(None, (_flaw_of_text(name, limit) for name in names)), "")
+
+
+def _flaw_of_text(text: str, limit: int) -> str:
+    if len(text) > limit:
+        return f"At most {limit} characters; “{text[:20]}…” has {len(text)}."
+    is_storable = "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return "" if is_storable else "Null characters and lone surrogates are not allowed."
+
+
 def issue(user: User, name: str = "", scope: Scope | None = None) -> tuple[ApiKey, str]:
-    """Make a key for a user; returns it with its text, which can never be shown again."""
+    """Make a key for a user; returns it with its text, which can never be shown again. Raises InvalidInput."""
     scope = scope or Scope()
+    check(name, scope)
+    return _make(user, name, scope)
+
+
+def _make(user: User, name: str, scope: Scope) -> tuple[ApiKey, str]:
     secret = secrets.token_urlsafe(SECRET_BYTES)
     with transaction.atomic():
         key = ApiKey.objects.create(
@@ -63,9 +99,9 @@ def issue(user: User, name: str = "", scope: Scope | None = None) -> tuple[ApiKe
             name=name,
             key_id=secrets.token_hex(KEY_ID_BYTES),
             secret_hash=_hash(secret),
-            verbs=sorted(scope.verbs),
-            agent_names=sorted(scope.agent_names),
-            model_names=sorted(scope.model_names),
+            verbs=sorted(set(scope.verbs)),
+            agent_names=sorted(set(scope.agent_names)),
+            model_names=sorted(set(scope.model_names)),
             expires_at=scope.expires_at,
         )
         audit.record("api-key.issued", target=key, after=key)
@@ -84,7 +120,7 @@ def rotate(key: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
             raise KeyNotUsable
         before = audit.snapshot(old)
         scope = Scope(old.verbs, old.agent_names, old.model_names, old.expires_at)
-        new, text = issue(old.user, old.name, scope)
+        new, text = _make(old.user, old.name, scope)
         allowances.hand_on(old, new)
         ends_at = now + overlap
         old.expires_at = min(ends_at, old.expires_at) if old.expires_at else ends_at

@@ -17,7 +17,7 @@ from core.access import api_keys
 from core.admin.base import ButtonsMixin, button, report
 from core.admin.limits import LimitsLinkMixin
 from core.formats import badge, moment
-from core.forms import NamesField
+from core.forms import NamesField, NewKeyMixin
 from core.models import ApiKey, User, Verb
 
 WRITTEN_ONCE = ("state", "user", "limited_to", "key_id", "created", "last_used", "expires_at", "revoked_at", "limits")
@@ -35,7 +35,7 @@ def _names(label: str) -> NamesField:
     )
 
 
-class KeyForm(forms.ModelForm):
+class KeyForm(NewKeyMixin, forms.ModelForm):
     """A key to make, and what it is limited to; what is left empty limits nothing."""
 
     verbs = forms.MultipleChoiceField(
@@ -51,6 +51,11 @@ class KeyForm(forms.ModelForm):
     class Meta:
         model = ApiKey
         fields = ("user", "name", "verbs", "agent_names", "model_names", "expires_at")
+
+    def scope(self) -> api_keys.Scope:
+        chosen = self.cleaned_data
+        verbs = [Verb(verb) for verb in chosen["verbs"]]
+        return api_keys.Scope(verbs, chosen["agent_names"], chosen["model_names"], chosen.get("expires_at"))
 
 
 @admin.register(ApiKey)
@@ -96,8 +101,7 @@ class ApiKeyAdmin(LimitsLinkMixin, ButtonsMixin):
         if change:
             super().save_model(request, obj, form, change)
             return
-        scope = api_keys.Scope(obj.verbs, obj.agent_names, obj.model_names, obj.expires_at)
-        key, obj.text = api_keys.issue(obj.user, obj.name, scope)  # type: ignore[attr-defined]
+        key, obj.text = api_keys.issue(obj.user, obj.name, form.scope())  # type: ignore[attr-defined]
         obj.pk, obj.key_id = key.pk, key.key_id
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:

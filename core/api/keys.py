@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
@@ -19,23 +18,21 @@ from core.api.audited import AuditedMixin
 from core.api.serializers import NoInput, StrictSerializer, TextField, WholeNumberField
 from core.models import ApiKey, Verb
 
-MAX_NAMES = 100
 MAX_OVERLAP_HOURS = 24 * 30
 
 
 class KeyInput(StrictSerializer):
     """A key to make; what it does not name limits nothing. verbs: what it may do of what you may."""
 
-    name = TextField(max_length=100, required=False, allow_blank=True, default="")
+    name = TextField(max_length=api_keys.MAX_LABEL_CHARACTERS, required=False, allow_blank=True, default="")
     verbs = serializers.ListField(child=serializers.ChoiceField(choices=Verb.choices), max_length=10, default=list)
-    agent_names = serializers.ListField(child=TextField(max_length=60), max_length=MAX_NAMES, default=list)
-    model_names = serializers.ListField(child=TextField(max_length=200), max_length=MAX_NAMES, default=list)
+    agent_names = serializers.ListField(
+        child=TextField(max_length=api_keys.MAX_AGENT_CHARACTERS), max_length=api_keys.MAX_NAMES, default=list
+    )
+    model_names = serializers.ListField(
+        child=TextField(max_length=api_keys.MAX_MODEL_CHARACTERS), max_length=api_keys.MAX_NAMES, default=list
+    )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
-
-    def validate_expires_at(self, value: Any) -> Any:
-        if value is not None and value <= timezone.now():
-            raise serializers.ValidationError("This moment has passed.")
-        return value
 
 
 class RotateInput(StrictSerializer):

@@ -9,8 +9,8 @@ from django import forms
 from django.conf import settings
 from django.utils import timezone
 
-from core.access.api_keys import Scope
-from core.forms import NamesField
+from core.access.api_keys import MAX_LABEL_CHARACTERS, Scope
+from core.forms import NamesField, NewKeyMixin
 from core.models import User, Verb
 from core.notifications.preferences import Preference
 
@@ -33,10 +33,10 @@ class ProfileForm(PanelForm, forms.ModelForm):
         fields = ("first_name", "last_name", "email")
 
 
-class KeyForm(PanelForm, forms.Form):
+class KeyForm(PanelForm, NewKeyMixin, forms.Form):
     """A key to make, and what it is limited to; what is left empty limits nothing."""
 
-    name = forms.CharField(label="What it is for", max_length=100, required=False)
+    name = forms.CharField(label="What it is for", max_length=MAX_LABEL_CHARACTERS, required=False)
     expires = forms.ChoiceField(label="Stops working", choices=EXPIRY_DAYS, required=False)
     verbs = forms.MultipleChoiceField(
         label="May only", choices=Verb.choices, required=False, widget=forms.CheckboxSelectMultiple

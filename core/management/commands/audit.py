@@ -1,7 +1,5 @@
 """manage.py audit verify | export | checkpoint | check-checkpoint | public-key"""
 
-from argparse import ArgumentTypeError
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,7 @@ from django.utils import timezone
 from core import audit
 from core.audit import checkpoints, export, verification
 from core.formats import age
-
-
-def moment(text: str) -> datetime:
-    """Read a moment in ISO 8601, in UTC unless it says otherwise."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no moment such as 2026-01-31 or 2026-01-31T12:00.") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+from core.management.arguments import moment
 
 
 class Command(BaseCommand):

@@ -98,6 +98,21 @@ def test_a_key_is_made_with_its_limits(console: Client, operator: User) -> None:
     assert "read, submit, analyst, helper" in console.get(reverse("admin:core_apikey_changelist")).text
 
 
+def test_a_key_that_could_not_be_used_is_not_made(console: Client, operator: User) -> None:
+    data = {
+        "user": str(operator.pk),
+        "agent_names": "x" * 61,
+        "expires_at_0": "2001-01-31",
+        "expires_at_1": "00:00",
+    }
+    errors = console.post(reverse("admin:core_apikey_add"), data).context["adminform"].form.errors
+    assert {field: text.as_data()[0].message for field, text in errors.items()} == {
+        "agent_names": "At most 60 characters; “xxxxxxxxxxxxxxxxxxxx…” has 61.",
+        "expires_at": "This moment has passed.",
+    }
+    assert not ApiKey.objects.exists()
+
+
 def test_a_rotated_key_is_shown_once_and_the_old_one_works_on_for_a_day(console: Client, operator: User) -> None:
     key, text = api_keys.issue(operator, "reports")
     response = console.post(reverse("admin:core_apikey_rotate", args=[key.pk]))

@@ -69,6 +69,12 @@ def test_a_key_is_made_shown_once_and_limited(browser, person):
     assert text not in browser.get(SETTINGS).text
 
 
+def test_a_key_is_limited_to_names_that_can_be_ones(browser):
+    response = browser.post("/settings/keys/", {"agent_names": ", ".join(f"a{number}" for number in range(101))})
+    assert "At most 100 names; these are 101." in response.text
+    assert not ApiKey.objects.exists()
+
+
 def test_nobody_asks_for_more_than_they_may(browser):
     response = browser.post("/settings/keys/", {"verbs": [Verb.OPERATE]})
     assert response.status_code == 200
