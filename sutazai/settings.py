@@ -302,6 +302,7 @@ DEFAULT_FROM_EMAIL = env.str("SUTAZAI_EMAIL_FROM", default="sutazai@localhost")
 REQUESTS_PER_MINUTE = positive_int("SUTAZAI_REQUESTS_PER_MINUTE", 6000)  # for each key, and each person's sign-in
 ANONYMOUS_REQUESTS_PER_MINUTE = positive_int("SUTAZAI_ANONYMOUS_REQUESTS_PER_MINUTE", 300)  # for each address
 TOKENS_PER_DAY = optional_positive_int("SUTAZAI_TOKENS_PER_DAY")  # for each person; not set: no limit
+TOKENS_PER_MONTH = optional_positive_int("SUTAZAI_TOKENS_PER_MONTH")  # as above
 CONCURRENT_TASKS = optional_positive_int("SUTAZAI_CONCURRENT_TASKS")  # for each person; not set: no limit
 # Tries at a password that failed, within the window.
 SIGN_IN_TRIES_PER_ACCOUNT = positive_int("SUTAZAI_SIGN_IN_TRIES_PER_ACCOUNT", 10)

@@ -26,7 +26,7 @@ def charge_for(task: AgentTask) -> Charge | None:
     bounds = levels(_subjects(task))
     if not any(level.bounds_work for level in bounds):
         return None
-    has_token_budget = any(level.tokens_per_day is not None for level in bounds)
+    has_token_budget = any(level.has_token_budget for level in bounds)
     return Charge(bounds, tokens=_estimate(task) if has_token_budget else 0)
 
 

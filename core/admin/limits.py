@@ -42,7 +42,7 @@ class _UsageList(ChangeList):
 
 @admin.register(Allowance)
 class AllowanceAdmin(AuditedAdmin):
-    list_display = ("whose", "requests", "tokens", "tasks")
+    list_display = ("whose", "requests", "tokens", "tokens_of_month", "tasks")
     list_filter = (("team", admin.RelatedOnlyFieldListFilter),)
     search_fields = ("user__username", "team__name", "key__name", "key__key_id")
     list_select_related = ("key", "user", "team")
@@ -50,10 +50,10 @@ class AllowanceAdmin(AuditedAdmin):
 
     fieldsets = (
         ("For whom", {"fields": ("key", "user", "team"), "description": "Exactly one of the three."}),
-        ("Limits", {"fields": ("requests_per_minute", "tokens_per_day", "concurrent_tasks")}),
-        ("Used", {"fields": ("requests", "tokens", "tasks")}),
+        ("Limits", {"fields": ("requests_per_minute", "tokens_per_day", "tokens_per_month", "concurrent_tasks")}),
+        ("Used", {"fields": ("requests", "tokens", "tokens_of_month", "tasks")}),
     )
-    readonly_fields = ("requests", "tokens", "tasks")
+    readonly_fields = ("requests", "tokens", "tokens_of_month", "tasks")
     autocomplete_fields = ("key", "user", "team")
 
     def get_fieldsets(self, request: HttpRequest, obj: Allowance | None = None) -> Any:
@@ -73,6 +73,10 @@ class AllowanceAdmin(AuditedAdmin):
     @admin.display(description="Tokens today")
     def tokens(self, row: Allowance) -> SafeString:
         return bar(_usage(row).tokens_per_day)
+
+    @admin.display(description="Tokens this month")
+    def tokens_of_month(self, row: Allowance) -> SafeString:
+        return bar(_usage(row).tokens_per_month)
 
     @admin.display(description="Tasks at a time")
     def tasks(self, row: Allowance) -> SafeString:

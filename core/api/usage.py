@@ -27,6 +27,7 @@ class UsageSerializer(serializers.Serializer):
     level = serializers.ChoiceField(["key", "user", "team"], source="subject.kind")
     requests_per_minute = GaugeSerializer()
     tokens_per_day = GaugeSerializer()
+    tokens_per_month = GaugeSerializer()
     concurrent_tasks = GaugeSerializer()
 
 

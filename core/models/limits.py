@@ -30,6 +30,12 @@ class Allowance(UUIDModel):
         validators=_AT_LEAST_ONE,
         help_text="Tokens of prompts and answers within a day (UTC). Empty: the default for people, else none.",
     )
+    tokens_per_month = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=_AT_LEAST_ONE,
+        help_text="The same within a calendar month (UTC). Empty: the default for people, else none.",
+    )
     concurrent_tasks = models.PositiveIntegerField(
         null=True,
         blank=True,

@@ -25,11 +25,16 @@ class Level:
     subject: Subject
     requests_per_minute: int | None
     tokens_per_day: int | None
+    tokens_per_month: int | None
     concurrent_tasks: int | None
 
     @property
+    def has_token_budget(self) -> bool:
+        return self.tokens_per_day is not None or self.tokens_per_month is not None
+
+    @property
     def bounds_work(self) -> bool:
-        return self.tokens_per_day is not None or self.concurrent_tasks is not None
+        return self.has_token_budget or self.concurrent_tasks is not None
 
 
 def levels(subjects: Sequence[Subject]) -> tuple[Level, ...]:
@@ -51,6 +56,7 @@ def _level(subject: Subject, row: Allowance | None, *, is_credential: bool) -> L
         subject,
         (row.requests_per_minute if row else None) or (settings.REQUESTS_PER_MINUTE if is_credential else None),
         (row.tokens_per_day if row else None) or (settings.TOKENS_PER_DAY if is_person else None),
+        (row.tokens_per_month if row else None) or (settings.TOKENS_PER_MONTH if is_person else None),
         (row.concurrent_tasks if row else None) or (settings.CONCURRENT_TASKS if is_person else None),
     )
 
@@ -71,6 +77,7 @@ def hand_on(old: ApiKey, new: ApiKey) -> None:
             key=new,
             requests_per_minute=row.requests_per_minute,
             tokens_per_day=row.tokens_per_day,
+            tokens_per_month=row.tokens_per_month,
             concurrent_tasks=row.concurrent_tasks,
         )
 

@@ -1,8 +1,9 @@
-"""Budgets of work: tokens within a day (UTC), and tasks at a time.
+"""Budgets of work: tokens within a day and within a calendar month (UTC), and tasks at a time.
 
 Before the work the tokens that it may take are reserved, after it they are settled: the counter of a subject's day is
-always the sum of what unfinished work reserved and what finished work used. Whoever does the work keeps both numbers
-with it, writes them in the same transaction, and so settles once. A process that dies changes neither.
+always the sum of what unfinished work reserved and what finished work used; a month is the sum of its days. Whoever
+does the work keeps both numbers with it, writes them in the same transaction, and so settles once. A process that
+dies changes neither.
 
 Counters change only under the locks of their subjects, so that looking and reserving is one step.
 """
@@ -11,17 +12,25 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from django.db import connection
 
 from core.access.limits.allowances import Level
-from core.access.limits.refusals import TokenBudgetExhausted, TooManyTasks
+from core.access.limits.refusals import Period, TokenBudgetExhausted, TooManyTasks
 from core.access.limits.subjects import Subject
 from core.models import TokenUse
 
 _TABLE = TokenUse._meta.db_table
 
 CountTasks = Callable[[Collection[Subject]], Mapping[Subject, int]]
+
+
+class Used(NamedTuple):
+    """The tokens that somebody used and reserved on a day, and in the month of that day."""
+
+    in_day: int = 0
+    in_month: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Charge:
 
     @property
     def has_token_budget(self) -> bool:
-        return any(level.tokens_per_day is not None for level in self.levels)
+        return any(level.has_token_budget for level in self.levels)
 
 
 class Book:
@@ -50,7 +59,7 @@ class Book:
         levels = {level.subject: level for charge in charges for level in charge.levels}
         _lock(levels)
         spending = {subject for charge in charges if charge.has_token_budget for subject in charge.subjects}
-        self._used = tokens_used(spending, now.date()) if spending else Counter[Subject]()
+        self._used = tokens_used(spending, now.date()) if spending else {}
         limited = [subject for subject, level in levels.items() if level.concurrent_tasks is not None]
         self._tasks = Counter(count_tasks(limited)) if limited else Counter[Subject]()
 
@@ -65,23 +74,29 @@ class Book:
         if not charge.has_token_budget:
             return None
         for subject in charge.subjects:
-            self._used[subject] += charge.tokens
             self._reserved[subject] += charge.tokens
         return charge.tokens
 
     def _check(self, level: Level, tokens: int) -> None:
         if level.concurrent_tasks is not None and self._tasks[level.subject] >= level.concurrent_tasks:
             raise TooManyTasks(level.subject, limit=level.concurrent_tasks)
-        if level.tokens_per_day is None:
+        used = self._used.get(level.subject, Used())
+        # The month first: whoever has nothing left of either waits for its end.
+        self._check_tokens("month", level.subject, level.tokens_per_month, used.in_month, tokens)
+        self._check_tokens("day", level.subject, level.tokens_per_day, used.in_day, tokens)
+
+    def _check_tokens(self, period: Period, subject: Subject, limit: int | None, used: int, tokens: int) -> None:
+        if limit is None:
             return
-        left = level.tokens_per_day - self._used[level.subject]
+        left = limit - used - self._reserved[subject]
         if tokens > left:
             raise TokenBudgetExhausted(
-                level.subject,
-                limit=level.tokens_per_day,
+                subject,
+                period=period,
+                limit=limit,
                 left=max(0, left),
                 needed=tokens,
-                retry_after_seconds=seconds_left_of_day(self._now),
+                retry_after_seconds=seconds_left_of(period, self._now),
             )
 
     def write(self) -> None:
@@ -110,22 +125,33 @@ def settle(settlements: Collection[Settlement]) -> None:
     _add(changes)
 
 
-def tokens_used(subjects: Collection[Subject], day: date) -> Counter[Subject]:
-    """Tell how many tokens these used and reserved on a day. Without a budget for anybody concerned, none counted."""
+def tokens_used(subjects: Collection[Subject], day: date) -> dict[Subject, Used]:
+    """Tell how many tokens these used and reserved on a day, and in its month; whoever was not counted is left out.
+
+    Where nobody concerned has a budget, nobody is counted.
+    """
     names = {str(subject): subject for subject in subjects}
+    days = [connection.ops.adapt_datefield_value(moment) for moment in (day, day.replace(day=1), _next_month(day))]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT subject, tokens FROM {_TABLE} "  # noqa: S608 - a name of ours and marks
-            f"WHERE day = %s AND subject IN ({', '.join(['%s'] * len(names)) or 'NULL'})",
-            [connection.ops.adapt_datefield_value(day), *names],
+            f"SELECT subject, SUM(CASE WHEN day = %s THEN tokens ELSE 0 END), SUM(tokens) FROM {_TABLE} "  # noqa: S608
+            f"WHERE day >= %s AND day < %s AND subject IN ({', '.join(['%s'] * len(names)) or 'NULL'}) "
+            "GROUP BY subject",
+            [*days, *names],
         )
-        return Counter({names[name]: tokens for name, tokens in cursor.fetchall()})
+        return {names[name]: Used(int(in_day), int(in_month)) for name, in_day, in_month in cursor.fetchall()}
 
 
-def seconds_left_of_day(now: datetime) -> int:
-    """Whole seconds until the next day (UTC) has begun."""
-    tomorrow = datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
-    return int((tomorrow - now).total_seconds()) + 1
+def seconds_left_of(period: Period, now: datetime) -> int:
+    """Whole seconds until the next day, or the next month, has begun (UTC)."""
+    today = now.astimezone(UTC).date()
+    following = _next_month(today) if period == "month" else today + timedelta(days=1)
+    return int((datetime.combine(following, time(), UTC) - now).total_seconds()) + 1
+
+
+def _next_month(day: date) -> date:
+    """The first day of the month after a day's."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 
 def _lock(subjects: Collection[Subject]) -> None:

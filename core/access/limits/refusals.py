@@ -1,7 +1,11 @@
 """How limits refuse."""
 
+from typing import Literal
+
 from core.access.limits.subjects import Subject
 from core.exceptions import Refused
+
+Period = Literal["day", "month"]
 
 _NAMES = {"key": "this API key", "user": "this user", "team": "this team", "address": "this address"}
 # Nobody knows when a task will end; this spares the server those who ask at once.
@@ -33,16 +37,18 @@ class TooManyAttempts(Refused):
 
 
 class TokenBudgetExhausted(Refused):
-    """The day's tokens do not suffice for the work. Wait for the next day (UTC), or ask for less at once."""
+    """The tokens of the day or the month do not suffice for the work. Wait for the next (UTC), or ask for less."""
 
     status = 429
     code = "token-budget-exhausted"
     title = "The token budget is exhausted"
 
-    def __init__(self, subject: Subject, *, limit: int, left: int, needed: int, retry_after_seconds: int) -> None:
+    def __init__(
+        self, subject: Subject, *, period: Period, limit: int, left: int, needed: int, retry_after_seconds: int
+    ) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(
-            f"Of the {limit} tokens a day for {_NAMES[subject.kind]}, {left} are left; about {needed} are needed."
+            f"Of the {limit} tokens a {period} for {_NAMES[subject.kind]}, {left} are left; about {needed} are needed."
         )
 
 

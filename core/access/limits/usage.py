@@ -1,12 +1,12 @@
 """What was used of each limit, for the people and programs that it holds back."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from core.access.limits import budgets, requests
 from core.access.limits.allowances import Level
-from core.access.limits.budgets import CountTasks
+from core.access.limits.budgets import CountTasks, Used
 from core.access.limits.subjects import Subject
 from core.ops import clock
 
@@ -31,6 +31,7 @@ class Usage:
     subject: Subject
     requests_per_minute: Gauge
     tokens_per_day: Gauge
+    tokens_per_month: Gauge
     concurrent_tasks: Gauge
 
     @property
@@ -54,22 +55,22 @@ def of(levels: Sequence[Level]) -> list[Usage]:
     subjects = [level.subject for level in levels]
     quotas = _quotas(levels)
     tokens = budgets.tokens_used(subjects, now.date())
+    day_ends, month_ends = budgets.seconds_left_of("day", now), budgets.seconds_left_of("month", now)
     tasks = sum((Counter(count_tasks(subjects)) for count_tasks in _task_counters), Counter[Subject]())
-    day_ends = budgets.seconds_left_of_day(now)
-    return [
-        Usage(
-            level.subject,
-            quotas.get(level.subject, Gauge(None, None)),
-            Gauge(level.tokens_per_day, _tokens(level, tokens), day_ends),
-            Gauge(level.concurrent_tasks, tasks[level.subject]),
+    usages = []
+    for level in levels:
+        # Without a budget for anybody concerned, nobody counts.
+        used = tokens.get(level.subject, Used() if level.has_token_budget else None)
+        usages.append(
+            Usage(
+                level.subject,
+                quotas.get(level.subject, Gauge(None, None)),
+                Gauge(level.tokens_per_day, None if used is None else used.in_day, day_ends),
+                Gauge(level.tokens_per_month, None if used is None else used.in_month, month_ends),
+                Gauge(level.concurrent_tasks, tasks[level.subject]),
+            )
         )
-        for level in levels
-    ]
-
-
-def _tokens(level: Level, used: Mapping[Subject, int]) -> int | None:
-    """Without a budget for anybody concerned, nobody counts."""
-    return used.get(level.subject, None if level.tokens_per_day is None else 0)
+    return usages
 
 
 def _quotas(levels: Sequence[Level]) -> dict[Subject, Gauge]:

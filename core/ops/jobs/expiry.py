@@ -15,7 +15,7 @@ from core.ops import maintenance
 
 Row = TypeVar("Row", bound=Model)
 
-# Deadlines are a day at most, so that nothing is settled later; the rest is for those who look back.
+# Budgets look back to the first of the month; and deadlines are a day at most, so that nothing is settled later.
 TOKEN_USE_DAYS = 35
 BATCH = 500  # rows for each transaction, so that others get their turn in between
 

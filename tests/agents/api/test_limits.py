@@ -33,12 +33,13 @@ def test_a_task_from_a_persons_sign_in_is_no_keys(owner, helper, client):
     assert AgentTask.objects.get().api_key is None
 
 
-def test_an_exhausted_budget_says_when_there_is_another(owner, helper):
-    Allowance.objects.create(user=owner.user, tokens_per_day=100)
+@pytest.mark.parametrize(("period", "days"), [("day", 1), ("month", 31)])
+def test_an_exhausted_budget_says_when_there_is_another(owner, helper, period, days):
+    Allowance.objects.create(user=owner.user, **{f"tokens_per_{period}": 100})
     response = owner.post(CHAT, {"message": "Hello"}, Idempotency_Key="k")
     problem = assert_problem(response, 429, "token-budget-exhausted")
-    assert problem["detail"].startswith("Of the 100 tokens a day for this user, 100 are left; about ")
-    assert 0 < int(response["Retry-After"]) <= 24 * 3600 + 1
+    assert problem["detail"].startswith(f"Of the 100 tokens a {period} for this user, 100 are left; about ")
+    assert 0 < int(response["Retry-After"]) <= days * 24 * 3600 + 1
     assert not AgentTask.objects.exists()
     assert not ChatSession.objects.exists()
 
@@ -57,9 +58,10 @@ def test_too_many_tasks_at_a_time_are_refused_until_one_ends(owner, helper):
 def test_a_budgets_use_is_told(owner, helper):
     Allowance.objects.create(user=owner.user, tokens_per_day=10_000)
     owner.post(CHAT, {"message": "Hello"})
-    gauge = owner.get("/api/v1/limits").json()["limits"][1]["tokens_per_day"]
-    assert gauge["used"] == AgentTask.objects.get().reserved_tokens
-    assert gauge["remaining"] == 10_000 - gauge["used"]
+    of_user = owner.get("/api/v1/limits").json()["limits"][1]
+    used = AgentTask.objects.get().reserved_tokens
+    assert (of_user["tokens_per_day"]["used"], of_user["tokens_per_day"]["remaining"]) == (used, 10_000 - used)
+    assert (of_user["tokens_per_month"]["used"], of_user["tokens_per_month"]["limit"]) == (used, None)
 
 
 def test_without_limits_of_anybody_no_table_of_limits_is_asked(owner, helper):

@@ -26,6 +26,8 @@ from datetime import date, datetime
 from typing import Any
 
 from agents.models import AgentTask, ChatMessage, NodeModel, TaskEvent
+from core.access.limits.budgets import Used, tokens_used
+from core.access.limits.subjects import Subject
 from core.models import TokenUse
 
 Status = AgentTask.Status
@@ -152,6 +154,12 @@ def _check_charges(snapshot: Snapshot) -> None:
                     expected[f"{kind}:{row[column]}", row["created_at"].date()] += tokens
     counted = {(use.subject, use.day): use.tokens for use in TokenUse.objects.all() if use.tokens}
     assert counted == +expected, "I14: the counters differ from the tasks"
+    for team_id, day in {(row["team_id"], row["created_at"].date()) for row in snapshot.tasks.values()}:
+        team = Subject("team", team_id)
+        days = {other: tokens for (subject, other), tokens in expected.items() if subject == str(team)}
+        of_month = sum(tokens for other, tokens in days.items() if other.replace(day=1) == day.replace(day=1))
+        used = tokens_used([team], day).get(team, Used())
+        assert used == (days.get(day, 0), of_month), "I14: budgets count something else"
 
 
 def check_step(before: Snapshot, after: Snapshot, now: datetime) -> None:

@@ -50,7 +50,8 @@ def used(agent: Agent) -> int:
     """What is counted for the owner; every check holds the counters against the rows."""
     check(Snapshot.read())
     subject = Subject("user", agent.owner_id)
-    return sum(tokens_used([subject], use.day)[subject] for use in TokenUse.objects.filter(subject=str(subject)))
+    days = TokenUse.objects.filter(subject=str(subject)).values_list("day", flat=True)
+    return sum(tokens_used([subject], day)[subject].in_day for day in days)
 
 
 def end(task: AgentTask, status: "AgentTask.Status" = Status.SUCCEEDED, **more: Any) -> None:
@@ -157,6 +158,23 @@ def test_a_budget_that_is_exhausted_refuses_until_the_day_is_over(agent, fake_cl
     assert used(agent) == 2 * COST
 
 
+def test_a_month_that_is_exhausted_refuses_until_it_is_over(agent, fake_clock):
+    budget(agent, tokens_per_month=2 * COST + 12)
+    first = submit_task(agent)
+    fake_clock.advance(24 * 3600)
+    submit_task(agent)
+    with pytest.raises(TokenBudgetExhausted):
+        submit_task(agent)
+    end(first, prompt_tokens=5, output_tokens=7)
+    assert submit_task(agent).reserved_tokens == COST  # in the room that the first did not need
+    with pytest.raises(TokenBudgetExhausted) as refused:
+        submit_task(agent)
+    fake_clock.advance(refused.value.retry_after_seconds)
+    assert (fake_clock.now().month, fake_clock.now().day) == (2, 1)
+    assert submit_task(agent).reserved_tokens == COST
+    assert used(agent) == 3 * COST + 12
+
+
 def test_a_repeated_request_is_charged_once(agent):
     budget(agent, tokens_per_day=COST)
     key = make_key()
@@ -207,7 +225,11 @@ def test_a_task_that_ends_makes_room_for_another(agent):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("has_writer", [True, False], ids=["one process", "as many processes"])
-@pytest.mark.parametrize("limits", [{"tokens_per_day": 10 * COST}, {"concurrent_tasks": 10}], ids=["tokens", "tasks"])
+@pytest.mark.parametrize(
+    "limits",
+    [{"tokens_per_day": 10 * COST}, {"tokens_per_month": 10 * COST}, {"concurrent_tasks": 10}],
+    ids=["tokens a day", "tokens a month", "tasks"],
+)
 def test_of_fifty_at_once_ten_pass_where_there_is_room_for_ten(request, limits, has_writer):
     """Without the writer each thread has a transaction of its own, as processes would."""
     if has_writer:

@@ -203,11 +203,16 @@ class EngineMachine(RuleBasedStateMachine):
         self.acknowledged.add(accepted.task_id)
         assert AgentTask.objects.count() == rows_before + (known is None)
 
-    @rule(tokens=st.sampled_from([None, 2_500, 6_000]), tasks=st.sampled_from([None, 4]))
-    def change_the_budget(self, tokens: int | None, tasks: int | None) -> None:
+    @rule(
+        of_day=st.sampled_from([None, 2_500, 6_000]),
+        of_month=st.sampled_from([None, 4_000]),
+        tasks=st.sampled_from([None, 4]),
+    )
+    def change_the_budget(self, of_day: int | None, of_month: int | None, tasks: int | None) -> None:
         """An operator gives the team a budget, another one, or takes it away, whatever is open."""
         Allowance.objects.update_or_create(
-            team=self.user.team, defaults={"tokens_per_day": tokens, "concurrent_tasks": tasks}
+            team=self.user.team,
+            defaults={"tokens_per_day": of_day, "tokens_per_month": of_month, "concurrent_tasks": tasks},
         )
 
     @rule(index=few)

@@ -155,10 +155,11 @@ def test_after_a_rotation_both_keys_work_for_a_while():
 
 def test_a_rotation_is_no_way_out_of_limits():
     key, _ = api_keys.issue(make_user())
-    Allowance.objects.create(key=key, requests_per_minute=3, tokens_per_day=50)
+    Allowance.objects.create(key=key, requests_per_minute=3, tokens_per_day=50, tokens_per_month=70)
     successor, _ = api_keys.rotate(key, overlap=timedelta(hours=2))
     of_old, of_new = (level_of(Subject("key", pk)) for pk in (key.pk, successor.pk))
-    assert (of_new.requests_per_minute, of_new.tokens_per_day, of_new.concurrent_tasks) == (3, 50, None)
+    assert (of_new.requests_per_minute, of_new.tokens_per_day, of_new.tokens_per_month) == (3, 50, 70)
+    assert of_new.concurrent_tasks is None
     assert of_old.requests_per_minute == 3
 
 

@@ -15,7 +15,12 @@ SIGN_IN = reverse("admin:login")
 
 
 def test_an_operator_sets_a_limit_and_sees_how_far_it_is_used(console: Client, operator: User) -> None:
-    data = {"user": str(operator.pk), "tokens_per_day": "100000", "concurrent_tasks": "5"}
+    data = {
+        "user": str(operator.pk),
+        "tokens_per_day": "100000",
+        "tokens_per_month": "3000000",
+        "concurrent_tasks": "5",
+    }
     assert console.post(reverse("admin:core_allowance_add"), data).status_code == 302
     row = Allowance.objects.get()
     make_task(operator)
@@ -23,6 +28,7 @@ def test_an_operator_sets_a_limit_and_sees_how_far_it_is_used(console: Client, o
         text = console.get(page).text
         assert "1 of 5" in text
         assert "of 100,000" in text
+        assert "of 3,000,000" in text
         assert 'value="1"' in text
 
 

@@ -33,23 +33,23 @@ def test_whoever_asks_counts_at_each_level_and_the_credential_has_a_request_limi
 
 
 def test_defaults_for_work_are_for_each_person(key, settings):
-    settings.TOKENS_PER_DAY, settings.CONCURRENT_TASKS = 1000, 2
+    settings.TOKENS_PER_DAY, settings.TOKENS_PER_MONTH, settings.CONCURRENT_TASKS = 1000, 9000, 2
     found = levels(subjects_of(key.user, key))
-    assert [(level.tokens_per_day, level.concurrent_tasks) for level in found] == [
-        (None, None),
-        (1000, 2),
-        (None, None),
+    assert [(level.tokens_per_day, level.tokens_per_month, level.concurrent_tasks) for level in found] == [
+        (None, None, None),
+        (1000, 9000, 2),
+        (None, None, None),
     ]
 
 
 def test_a_row_takes_the_place_of_defaults_where_it_says_something(key, settings):
     settings.REQUESTS_PER_MINUTE, settings.TOKENS_PER_DAY = 42, 1000
     Allowance.objects.create(key=key, tokens_per_day=7)
-    Allowance.objects.create(user=key.user, requests_per_minute=5)
+    Allowance.objects.create(user=key.user, requests_per_minute=5, tokens_per_month=70)
     Allowance.objects.create(team=key.user.team, concurrent_tasks=3)
     of_key, of_user, of_team = levels(subjects_of(key.user, key))
     assert (of_key.requests_per_minute, of_key.tokens_per_day) == (42, 7)
-    assert (of_user.requests_per_minute, of_user.tokens_per_day) == (5, 1000)
+    assert (of_user.requests_per_minute, of_user.tokens_per_day, of_user.tokens_per_month) == (5, 1000, 70)
     assert (of_team.requests_per_minute, of_team.concurrent_tasks) == (None, 3)
     assert level_of(Subject("key", key.pk)) == of_key
 
