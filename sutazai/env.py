@@ -99,6 +99,14 @@ def positive_int(name: str, default: int) -> int:
     return value
 
 
+def whole_number(name: str, default: int) -> int:
+    """Read NAME, a number that may be zero."""
+    value: int = env.int(name, default=default)
+    if value < 0:
+        raise ImproperlyConfigured(f"{name} is {value}; it must be a whole number, 0 or more.")
+    return value
+
+
 def optional_positive_int(name: str) -> int | None:
     """Read NAME; None where it is not set."""
     return positive_int(name, 1) if env.str(name, default="") else None

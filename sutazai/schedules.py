@@ -18,6 +18,7 @@ MAINTENANCE = {
     "delete_idempotency_records": timedelta(hours=1),
     "sign_audit_checkpoint": timedelta(hours=1),
     "verify_audit_log": timedelta(days=1),
+    "remove_old_audit_entries": timedelta(days=1),
     "delete_spent_limits": timedelta(hours=1),
     "delete_token_families": timedelta(hours=1),
     "send_due_emails": timedelta(minutes=5),

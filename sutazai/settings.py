@@ -24,6 +24,7 @@ from sutazai.env import (
     positive_int,
     secret,
     secrets_list,
+    whole_number,
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -450,6 +451,10 @@ SIGN_IN_SESSION_MAX_AGE_DAYS = positive_int("SUTAZAI_SIGN_IN_SESSION_MAX_AGE_DAY
 CHAT_SESSION_IDLE_HOURS = positive_int("SUTAZAI_CHAT_SESSION_IDLE_HOURS", 24)
 NOTIFICATION_DAYS = positive_int("SUTAZAI_NOTIFICATION_DAYS", 90)  # for those that were read
 MAINTENANCE_HISTORY_DAYS = positive_int("SUTAZAI_MAINTENANCE_HISTORY_DAYS", 30)
+# Older entries of the audit log are removed (core.audit.retention), and written to a folder before, if not to "none".
+AUDIT_KEEP_DAYS = whole_number("SUTAZAI_AUDIT_KEEP_DAYS", 0)  # 0: for ever
+_audit_archive = env.str("SUTAZAI_AUDIT_ARCHIVE", default=str(DATA_DIR / "audit"))
+AUDIT_ARCHIVE = None if _audit_archive == "none" else Path(_audit_archive).resolve()
 MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 
 # Metrics ----------------------------------------------------------------------------------------------------------

@@ -7,15 +7,16 @@ from importlib import import_module
 
 from django.db import connection
 
-_migration = import_module("core.migrations.0003_audit_log")
+_first = import_module("core.migrations.0003_audit_log")
+_later = import_module("core.migrations.0008_monthly_budgets_and_audit_beginning")
 
-CONTENT: str = _migration.CONTENT  # the columns that never change
+CONTENT: str = _first.CONTENT  # the columns that never change
 
 
 def lift() -> None:
     """Let rows be deleted."""
     with connection.cursor() as cursor:
-        for name in _migration.AGAINST_DELETION[connection.vendor]:
+        for name in _against_deletion():
             on = " ON core_auditentry" if connection.vendor == "postgresql" else ""
             cursor.execute(f"DROP TRIGGER {name}{on}")
 
@@ -23,5 +24,9 @@ def lift() -> None:
 def install() -> None:
     """Refuse it again, as the migration does."""
     with connection.cursor() as cursor:
-        for statement in _migration.AGAINST_DELETION[connection.vendor].values():
+        for statement in _against_deletion().values():
             cursor.execute(statement)
+
+
+def _against_deletion() -> dict[str, str]:
+    return _first.AGAINST_DELETION[connection.vendor] | _later.AGAINST_DELETION[connection.vendor]

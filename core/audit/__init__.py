@@ -2,7 +2,7 @@
 
 Doors say who acts (`acting`, and `core.api.audit` for every request); whoever changes something says so with `record`,
 in the transaction of the change; whoever refuses calls `denied`. `sealer` chains the rows, `verification` walks the
-chain, `checkpoints` signs where it stands.
+chain, `checkpoints` signs where it stands, `retention` removes what is too old.
 """
 
 from core.audit.changes import diff, snapshot, stored

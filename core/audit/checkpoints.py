@@ -1,13 +1,16 @@
-"""Signed statements of where the chain stands. Kept elsewhere, they show that the end of the log was cut off, or all
-of it written anew by somebody who has the sealing key.
+"""Signed statements of where the chain stands, and of where it begins.
+
+Kept elsewhere, the former show that the end of the log was cut off, or all of it written anew by somebody who has the
+sealing key. The latter is what tells entries that were removed for their age from those that somebody took away.
 
 They are signed with Ed25519, so that others can check them without any secret of this installation.
 """
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -17,10 +20,8 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from core.audit.seal import head
-from core.models import AuditCheckpoint, AuditEntry
-
-KIND = "sutazai-audit-checkpoint"
+from core.audit.seal import head, seal_of
+from core.models import AuditBeginning, AuditCheckpoint, AuditEntry, SignedPlace
 
 
 class InvalidCheckpointError(ValueError):
@@ -35,21 +36,42 @@ def sign() -> AuditCheckpoint | None:
     known = AuditCheckpoint.objects.filter(sequence=place).first()
     if known is not None:
         return known
-    key = private_key()
+    begun = beginning()
     checkpoint = AuditCheckpoint(
         sequence=place,
         seal=seal,
-        count=AuditEntry.objects.filter(sequence__lte=place).count(),
+        count=(begun.count if begun else 0) + AuditEntry.objects.filter(sequence__lte=place).count(),
         created_at=timezone.now(),
-        public_key=key.public_key().public_bytes_raw().hex(),
     )
-    checkpoint.signature = key.sign(_message(checkpoint)).hex()
+    _sign(checkpoint)
     checkpoint.save()
     return checkpoint
 
 
-def is_genuine(checkpoint: AuditCheckpoint, key: Ed25519PublicKey | None = None) -> bool:
-    """Check a checkpoint's signature. key: whose it should be; default: this installation's.
+def begin_behind(place: int, seal: str, until: datetime) -> None:
+    """State that the chain begins behind an entry from now on; whoever calls it removes what is before.
+
+    until: when the newest of the removed entries had been written.
+    """
+    begun = beginning() or AuditBeginning()
+    begun.sequence = begun.count = place
+    begun.seal, begun.until, begun.created_at = seal, until, timezone.now()
+    _sign(begun)
+    begun.mac = _mac(begun)
+    begun.save()
+
+
+def beginning() -> AuditBeginning | None:
+    """Read where the chain begins; None: at its first entry. It may be forged."""
+    return AuditBeginning.objects.first()
+
+
+def is_genuine_beginning(begun: AuditBeginning) -> bool:
+    return hmac.compare_digest(begun.mac, _mac(begun)) and is_genuine(begun)
+
+
+def is_genuine(checkpoint: SignedPlace, key: Ed25519PublicKey | None = None) -> bool:
+    """Check a statement's signature. key: whose it should be; default: this installation's.
 
     One that this installation signed with a key that it does not have any more is compared without it.
     """
@@ -87,7 +109,7 @@ def read_public_key(pem: bytes) -> Ed25519PublicKey:
 
 def document(checkpoint: AuditCheckpoint) -> str:
     """Write a checkpoint as a file that can be checked elsewhere."""
-    return json.dumps({**_statement(checkpoint), "signature": checkpoint.signature}, indent=2) + "\n"
+    return json.dumps({**checkpoint.statement(), "signature": checkpoint.signature}, indent=2) + "\n"
 
 
 def read(text: str, key: Ed25519PublicKey | None = None) -> AuditCheckpoint:
@@ -102,9 +124,14 @@ def read(text: str, key: Ed25519PublicKey | None = None) -> AuditCheckpoint:
 
 
 def compare(checkpoint: AuditCheckpoint) -> str:
-    """Compare a checkpoint with this installation's log; returns what is wrong, or nothing."""
+    """Compare a checkpoint with this installation's log, as far as it goes back; returns what is wrong, or nothing."""
+    begun = beginning()
+    if begun is not None and not is_genuine_beginning(begun):
+        return f"The statement that the log begins behind entry {begun.sequence} is forged."
+    if begun is not None and checkpoint.sequence <= begun.sequence:
+        return ""
     entries = AuditEntry.objects.filter(sequence__lte=checkpoint.sequence)
-    count = entries.count()
+    count = entries.count() + (begun.count if begun else 0)
     if count != checkpoint.count:
         return f"The log has {count} of the {checkpoint.count} entries that the checkpoint counted."
     seal = entries.filter(sequence=checkpoint.sequence).values_list("seal", flat=True).first()
@@ -113,24 +140,24 @@ def compare(checkpoint: AuditCheckpoint) -> str:
     return ""
 
 
-def _statement(checkpoint: AuditCheckpoint) -> dict[str, Any]:
-    return {
-        "kind": KIND,
-        "sequence": checkpoint.sequence,
-        "seal": checkpoint.seal,
-        "count": checkpoint.count,
-        "created_at": checkpoint.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
-        "public_key": checkpoint.public_key,
-    }
+def _sign(place: SignedPlace) -> None:
+    key = private_key()
+    place.public_key = key.public_key().public_bytes_raw().hex()
+    place.signature = key.sign(_message(place)).hex()
 
 
-def _message(checkpoint: AuditCheckpoint) -> bytes:
-    return json.dumps(_statement(checkpoint), sort_keys=True, separators=(",", ":")).encode()
+def _mac(begun: AuditBeginning) -> str:
+    """No entry's content looks like a statement, so nobody gets one of these made by writing entries."""
+    return seal_of(begun.seal, begun.sequence, _message(begun).decode())
+
+
+def _message(place: SignedPlace) -> bytes:
+    return json.dumps(place.statement(), sort_keys=True, separators=(",", ":")).encode()
 
 
 def _parse(given: Mapping[str, Any]) -> AuditCheckpoint:
     created_at: datetime | None = parse_datetime(given["created_at"])
-    if given["kind"] != KIND or created_at is None or created_at.tzinfo is None:
+    if given["kind"] != AuditCheckpoint.KIND or created_at is None or created_at.tzinfo is None:
         raise ValueError
     return AuditCheckpoint(
         sequence=int(given["sequence"]),

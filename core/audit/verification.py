@@ -9,12 +9,20 @@ from django.db.models import Min
 
 from core.audit import checkpoints
 from core.audit.seal import BATCH, NO_SEAL, Link, links, seal_of
-from core.models import AuditCheckpoint, AuditEntry
+from core.models import AuditBeginning, AuditCheckpoint, AuditEntry
+
+
+class LogDamagedError(RuntimeError):
+    """The audit log is not what was written. Keep the database as it is, and compare it with backups and exports."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The first thing that is wrong. kind: "altered", "removed", "reordered", "truncated" or "rewritten"."""
+    """The first thing that is wrong.
+
+    kind: "altered", "removed", "reordered", "truncated" or "rewritten"; where old entries were removed for their age,
+    also "forged" (what says so) and "added" (entries from before).
+    """
 
     kind: str
     sequence: int
@@ -23,31 +31,75 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a walk found. intact: entries that hold, from the first on. unsealed: those not in the chain yet."""
+    """What a walk found.
 
+    beginning: where it began, if not at the first entry of all. intact: entries that hold, from there on.
+    unsealed: those not in the chain yet.
+    """
+
+    beginning: AuditBeginning | None
     intact: int
     finding: Finding | None
     unsealed: int
     oldest_unsealed_at: datetime | None
 
+    @property
+    def told_of_removal(self) -> str:
+        """What the log itself says is not there any more; empty where nothing was removed."""
+        if self.beginning is None:
+            return ""
+        until = f"the last written at {self.beginning.until:%Y-%m-%d %H:%M:%S} UTC"
+        return f"Entries 1 to {self.beginning.sequence}, {until}, were removed for their age, as was signed then."
+
 
 def verify() -> Verdict:
     """Check the whole chain, in constant memory, up to the first thing that is wrong."""
-    intact, finding = _walk()
+    begun = checkpoints.beginning()
+    last, finding = _walk(begun)
+    while finding and _start(moved := checkpoints.beginning()) != _start(begun):
+        begun = moved  # what the walk missed had just been removed for its age
+        last, finding = _walk(begun)
     tail = AuditEntry.objects.unsealed()
     oldest = tail.aggregate(oldest=Min("created_at"))["oldest"]
-    return Verdict(intact, finding, tail.count(), oldest)
+    return Verdict(begun, last - _start(begun)[0], finding, tail.count(), oldest)
 
 
-def _walk() -> tuple[int, Finding | None]:
-    place, seal = 0, NO_SEAL
-    for batch in _batches(links()):
+def check_until(place: int) -> None:
+    """Check the chain up to an entry. Raises LogDamagedError."""
+    _, finding = _walk(checkpoints.beginning(), until=place)
+    if finding is not None:
+        raise LogDamagedError(finding.text)
+
+
+def _walk(begun: AuditBeginning | None, until: int | None = None) -> tuple[int, Finding | None]:
+    """Walk along the chain, to its end or to a place in it; returns the last place that holds, and what is wrong."""
+    place, seal = _start(begun)
+    if begun is not None and (finding := _wrong_beginning(begun)):
+        return place, finding
+    for batch in _batches(links(after=place)):
         signed = _checkpoints(batch)
         for link in batch:
+            if place == until:
+                return place, None
             if finding := _wrong(link, place + 1, seal) or _against(signed.get(link.sequence), link):
                 return place, finding
             place, seal = link.sequence, link.seal
     return place, _cut_off(place)
+
+
+def _start(begun: AuditBeginning | None) -> tuple[int, str]:
+    return (begun.sequence, begun.seal) if begun else (0, NO_SEAL)
+
+
+def _wrong_beginning(begun: AuditBeginning) -> Finding | None:
+    if not checkpoints.is_genuine_beginning(begun):
+        text = f"The statement that the entries up to {begun.sequence} were removed for their age: forged."
+        return Finding("forged", 1, text)
+    older = AuditEntry.objects.filter(sequence__lte=begun.sequence).order_by("sequence").first()
+    if older is None:
+        return None
+    text = f"Entry {older.sequence} (id {older.pk}): added. The entries up to {begun.sequence} were removed."
+    return Finding("added", older.sequence or 0, text)
 
 
 def _batches(chain: Iterator[Link]) -> Iterator[list[Link]]:

@@ -1,7 +1,7 @@
 """What the platform stores."""
 
 from core.models.api_key import ApiKey
-from core.models.audit import AppendOnlyError, AuditCheckpoint, AuditEntry
+from core.models.audit import AppendOnlyError, AuditBeginning, AuditCheckpoint, AuditEntry, SignedPlace
 from core.models.base import UUIDModel, uuid7
 from core.models.device import Device, KnownDevice
 from core.models.idempotency import IdempotencyRecord
@@ -19,6 +19,7 @@ __all__ = [
     "Allowance",
     "ApiKey",
     "AppendOnlyError",
+    "AuditBeginning",
     "AuditCheckpoint",
     "AuditEntry",
     "Device",
@@ -31,6 +32,7 @@ __all__ = [
     "Notification",
     "NotificationPreference",
     "Role",
+    "SignedPlace",
     "SigningKey",
     "Team",
     "TokenFamily",

@@ -1,7 +1,7 @@
 """What was done, by whom and from where: rows that are only ever added, and sealed into a chain."""
 
-from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, NoReturn
 
 from django.db import models
 from django.db.models import Q
@@ -48,9 +48,11 @@ class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
 class AuditEntry(AppendOnlyModel):
     """One thing that was done or refused. Columns instead of keys to other rows: it outlives what it tells of.
 
-    written -> sealed (sequence and seal set by `core.audit.sealer`, at most seconds later), for ever.
-    Triggers in the database refuse to change a sealed row and to delete any (see the migration that made the table).
-    SQLite drops them with a table that a later migration remakes, which then has to install them again.
+    written -> sealed (sequence and seal set by `core.audit.sealer`, at most seconds later), for ever, or until
+    `core.audit.retention` removes it for its age.
+    Triggers in the database refuse to change a sealed row, and to delete any that no AuditBeginning names (see the
+    migrations that made the tables). SQLite drops them with a table that a later migration remakes, which then has to
+    install them again.
     """
 
     class Outcome(models.TextChoices):
@@ -111,12 +113,14 @@ class AuditEntry(AppendOnlyModel):
         return f"{self.action} {self.object_name}".strip()
 
 
-class AuditCheckpoint(AppendOnlyModel):
-    """A signed statement of where the chain stood: whoever has the public key can check it, anywhere.
+class SignedPlace(models.Model):
+    """A signed statement about a place in the chain: whoever has the public key can check it, anywhere.
 
-    sequence and seal: of the newest sealed entry. count: how many entries were sealed.
+    sequence and seal: of the entry at the place. count: how many entries had been sealed up to it.
     public_key, signature: Ed25519, in hexadecimal digits.
     """
+
+    KIND: ClassVar[str]
 
     sequence = models.PositiveBigIntegerField(unique=True)  # serves the comparison along the walk over the chain
     seal = models.CharField(max_length=64)
@@ -126,8 +130,54 @@ class AuditCheckpoint(AppendOnlyModel):
     signature = models.CharField(max_length=128)
 
     class Meta:
+        abstract = True
+
+    def statement(self) -> dict[str, Any]:
+        """What is signed."""
+        return {
+            "kind": self.KIND,
+            "sequence": self.sequence,
+            "seal": self.seal,
+            "count": self.count,
+            "created_at": self.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "public_key": self.public_key,
+        }
+
+
+class AuditCheckpoint(SignedPlace, AppendOnlyModel):
+    """Where the chain stood at a moment: at its newest sealed entry."""
+
+    KIND = "sutazai-audit-checkpoint"
+
+    class Meta:
         ordering = ["-sequence"]
         default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.sequence} at {self.created_at:%Y-%m-%d %H:%M:%S}"
+
+
+class AuditBeginning(SignedPlace):
+    """Where the chain begins since its oldest entries were removed: behind this place. The one row, if there is one.
+
+    until: when the newest of them had been written. mac: made with the sealing key, which never changes, while the
+    signing key may.
+    """
+
+    KIND = "sutazai-audit-beginning"
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    until = models.DateTimeField()
+    mac = models.CharField(max_length=64)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="one_audit_beginning"),
+        ]
+
+    def __str__(self) -> str:
+        return f"behind {self.sequence}"
+
+    def statement(self) -> dict[str, Any]:
+        return {**super().statement(), "until": self.until.astimezone(UTC).isoformat(timespec="microseconds")}

@@ -120,6 +120,15 @@ def test_a_number_that_makes_no_sense_stops_the_start(monkeypatch, text):
         env.optional_positive_int("SUTAZAI_TEST_NUMBER")
 
 
+def test_a_number_may_be_zero_where_that_makes_sense(monkeypatch):
+    assert env.whole_number("SUTAZAI_TEST_NUMBER", 7) == 7
+    monkeypatch.setenv("SUTAZAI_TEST_NUMBER", "0")
+    assert env.whole_number("SUTAZAI_TEST_NUMBER", 7) == 0
+    monkeypatch.setenv("SUTAZAI_TEST_NUMBER", "-1")
+    with pytest.raises(ImproperlyConfigured, match="SUTAZAI_TEST_NUMBER is -1"):
+        env.whole_number("SUTAZAI_TEST_NUMBER", 7)
+
+
 @pytest.mark.parametrize(("text", "number"), [(None, None), ("", None), ("7", 7)])
 def test_a_number_that_is_not_given_is_none(monkeypatch, text, number):
     if text is not None:

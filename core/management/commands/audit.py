@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from core import audit
-from core.audit import checkpoints, export, verification
+from core.audit import checkpoints, export, retention, verification
 from core.formats import age
 from core.management.arguments import moment
 
@@ -44,6 +44,8 @@ class Command(BaseCommand):
     def _verify(self, options: dict[str, Any]) -> None:
         verdict = verification.verify()
         self.stdout.write(f"{verdict.intact} sealed entries are intact.")
+        if verdict.beginning and verdict.finding is None:
+            self.stdout.write(verdict.told_of_removal)
         if verdict.unsealed:
             oldest = age(verdict.oldest_unsealed_at, timezone.now())
             self.stdout.write(f"{verdict.unsealed} entries are not sealed yet, the oldest for {oldest}.")
@@ -77,6 +79,9 @@ class Command(BaseCommand):
             return
         if wrong := checkpoints.compare(checkpoint):
             raise CommandError(wrong)
+        if checkpoint.sequence <= retention.removed():
+            self.stdout.write("The entries up to there were removed for their age since then, as was signed.")
+            return
         self.stdout.write(f"The log agrees with it: all {checkpoint.count} entries up to there are present.")
 
     def _public_key(self, options: dict[str, Any]) -> None:

@@ -1,22 +1,21 @@
-"""The audit log looked after: signed where it stands, and checked from its beginning."""
+"""The audit log looked after: signed where it stands, checked from its beginning, shortened where that is wanted."""
 
 from collections.abc import Mapping
 
-from core.audit import checkpoints, verification
+from django.conf import settings
+
+from core.audit import checkpoints, retention, verification
 from core.audit.seal import head
+from core.audit.verification import LogDamagedError
 from core.models import AuditCheckpoint, AuditEntry
 from core.ops import maintenance
 
 VERIFY = "verify_audit_log"
 
 
-class LogDamagedError(RuntimeError):
-    """The audit log is not what was written. Keep the database as it is, and compare it with backups and exports."""
-
-
 def _figures() -> Mapping[str, int]:
     return {
-        "sealed_entries": head()[0],
+        "sealed_entries": head()[0] - retention.removed(),
         "unsealed_entries": AuditEntry.objects.unsealed().count(),
         "checkpoints": AuditCheckpoint.objects.count(),
     }
@@ -33,4 +32,24 @@ def verify_audit_log() -> str:
     verdict = verification.verify()
     if verdict.finding:
         raise LogDamagedError(verdict.finding.text)
-    return f"All {verdict.intact} sealed entries hold."
+    return f"All {verdict.intact} sealed entries hold. {verdict.told_of_removal}".strip()
+
+
+def _removable() -> Mapping[str, int]:
+    checkpoint, removed = retention.due(), retention.removed()
+    return {
+        "sealed_entries": head()[0] - removed,
+        "removable_entries": checkpoint.sequence - removed if checkpoint else 0,
+    }
+
+
+@maintenance.job(
+    "remove_old_audit_entries",
+    "Remove entries of the audit log that are older than it is kept",
+    figures=_removable,
+)
+def remove_old_audit_entries() -> str:
+    if not settings.AUDIT_KEEP_DAYS:
+        return "The audit log is kept for ever."
+    removal = retention.remove_old()
+    return str(removal) if removal else "Nothing that is signed is so old."

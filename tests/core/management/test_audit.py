@@ -1,9 +1,10 @@
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import time_machine
 from django.core.management import CommandError, call_command
 
 from core import audit
@@ -108,6 +109,22 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path):
     (tmp_path / "key").write_text("no key")
     with pytest.raises(CommandError, match="PEM"):
         run("check-checkpoint", tmp_path / "file", "--public-key", tmp_path / "key")
+
+
+def test_what_was_removed_for_its_age_is_told_and_a_checkpoint_from_before_is_no_contradiction(tmp_path, settings):
+    (tmp_path / "before").write_text(run("checkpoint"))
+    audit.record("thing.done")
+    sealer.seal_waiting()
+    settings.AUDIT_KEEP_DAYS, settings.AUDIT_ARCHIVE = 1, tmp_path
+    with time_machine.travel(datetime.now(tz=UTC) + timedelta(days=2), tick=False):
+        call_command("maintain", job=["remove_old_audit_entries"], stdout=io.StringIO())
+    sealer.seal_waiting()
+
+    told = run("verify")
+    assert told.startswith("3 sealed entries are intact.\nEntries 1 to 3, the last written at ")
+    assert "were removed for their age" in run("check-checkpoint", tmp_path / "before")
+    archived = tmp_path / "audit-1-3.checkpoint.json"
+    assert "genuine" in run("check-checkpoint", archived, "--signature-only")
 
 
 def test_an_empty_chain_is_not_signed():
