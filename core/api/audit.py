@@ -11,6 +11,7 @@ from core import audit
 from core.api.request_id import request_id
 from core.audit import context
 from core.models import ApiKey, User
+from core.net.clients import address_of
 
 DENIED = frozenset({401, 403, 429})
 # The public part of a key that was sent; anything else in its place may be a secret gone astray.
@@ -41,7 +42,7 @@ def origin_of(request: HttpRequest) -> context.Origin:
         actor_id=known.pk if known else None,
         actor_name=known.get_username() if known else "",
         credential=_credential(request, known),
-        address=request.META.get("REMOTE_ADDR", ""),
+        address=address_of(request),
         request_id=request_id(request),
     )
 

@@ -1,6 +1,7 @@
 """What requests leave in the audit log: what was refused, and who asked."""
 
 import json
+from ipaddress import ip_network
 
 import pytest
 from django.test import Client
@@ -38,6 +39,13 @@ def test_nobody_without_credentials_is_refused_unseen():
     assert (entry.action, entry.object_name, entry.actor_name) == ("access.denied", "/api/v1/agents/", "")
     assert (entry.address, entry.request_id, entry.credential) == ("192.0.2.7", "my-request", "")
     assert entry.detail == "GET answered with 401 not-authenticated"
+
+
+def test_behind_a_proxy_the_clients_address_is_told(settings):
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
+    for peer in ("10.0.0.1", "192.0.2.7"):
+        Client(REMOTE_ADDR=peer).get("/api/v1/agents/", headers={"X-Forwarded-For": "198.51.100.9, 203.0.113.5"})
+    assert {entry.address for entry in entries()} == {"203.0.113.5", "192.0.2.7"}
 
 
 def test_the_public_part_of_a_wrong_key_is_told_and_its_secret_is_not():
