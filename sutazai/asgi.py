@@ -30,7 +30,7 @@ from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from agents.gateway import asgi as gateway  # isort: skip
 from core.access.watch import Holder, watch  # isort: skip
-from core.api import early, framing, problems  # isort: skip
+from core.api import audit, early, framing, problems  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
@@ -156,6 +156,7 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         await _while_wanted(receive, answer, _stream(answer, send))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     elif answer.wait_for and not await _while_wanted(receive, answer, _answer_later(answer, send)):
+        await asyncio.to_thread(_note_signed_out, scope, answer)
         await _refuse(scope, send, SIGNED_OUT, request_id=answer.request_id)
 
 
@@ -239,6 +240,13 @@ async def _answer_later(answer: _Answer, send: Send) -> None:
 def _render(task_id: uuid.UUID, request_id: str) -> HttpResponse:
     try:
         return streams.answer(task_id, request_id)
+    finally:
+        close_old_connections()
+
+
+def _note_signed_out(scope: Scope, answer: _Answer) -> None:
+    try:
+        audit.note_signed_out(early.request_of(scope), Holder.read(answer.holder), answer.request_id)
     finally:
         close_old_connections()
 

@@ -8,6 +8,8 @@ from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 
 from core import audit
+from core.access.principal import KEY
+from core.access.watch import Holder
 from core.api.request_id import request_id
 from core.audit import context
 from core.models import ApiKey, User
@@ -19,7 +21,7 @@ _KEY = re.compile(r"bearer\s+(stz_[0-9a-f]{12})_", re.IGNORECASE)
 
 
 class AuditMiddleware:
-    """Tells the log who makes a request, and writes down that it was refused, whoever refused it.
+    """Tells the log who makes a request, and writes down that it was refused, if whoever refused it did not.
 
     The person is looked up only when a row is written.
     """
@@ -30,7 +32,7 @@ class AuditMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         with context.entered(lambda: origin_of(request)):
             response = self.get_response(request)
-            if response.status_code in DENIED:
+            if response.status_code in DENIED and not context.is_refusal_told():
                 audit.denied(audit.Subject(name=request.path), detail=_refusal(request, response))
         return response
 
@@ -44,6 +46,24 @@ def origin_of(request: HttpRequest) -> context.Origin:
         credential=_credential(request, known),
         address=address_of(request),
         request_id=request_id(request),
+    )
+
+
+def note_signed_out(request: HttpRequest, holder: Holder, request_id: str) -> None:
+    """Write down that somebody who awaited an answer had lost the right to it. It never fails, as no denial does."""
+    with context.entered(lambda: _origin_of_holder(request, holder, request_id)):
+        audit.denied(audit.Subject(name=request.path), detail=f"{request.method} answered with 401 not-authenticated")
+
+
+def _origin_of_holder(request: HttpRequest, holder: Holder, request_id: str) -> context.Origin:
+    user = User.objects.filter(pk=holder.user_id).first()
+    key = ApiKey.objects.filter(pk=holder.credential_id).first() if holder.kind == KEY else None
+    return context.Origin(
+        actor_id=user.pk if user else None,
+        actor_name=user.get_username() if user else "",
+        credential=f"api-key stz_{key.key_id}" if key else holder.kind,
+        address=address_of(request),
+        request_id=request_id,
     )
 
 

@@ -19,8 +19,7 @@ OF_BODIES = {"content-type", "content-length"}
 
 def dress(scope: Mapping[str, Any], response: HttpResponse) -> HttpResponse:
     """Add the headers of transport, content, framing and CORS. scope: ASGI's, of the request that is answered."""
-    request = ASGIRequest({**scope, "query_string": b""}, io.BytesIO())  # a query may be no text at all
-    clients.forget_untrusted(request.META)
+    request = request_of(scope)
     request.csp_nonce = ""  # type: ignore[attr-defined]  # no page is among these answers
     ContentPolicyMiddleware(_never).process_response(request, response)
     XFrameOptionsMiddleware(_never).process_response(request, response)
@@ -41,6 +40,13 @@ def header_lines(response: HttpResponse) -> list[tuple[bytes, bytes]]:
     """A response's headers as ASGI has them, without those of its body."""
     lines = [(name.lower(), value) for name, value in response.items()]
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines if name not in OF_BODIES]
+
+
+def request_of(scope: Mapping[str, Any]) -> HttpRequest:
+    """Read a request without its query, which may be no text at all, and without its body."""
+    request = ASGIRequest({**scope, "query_string": b""}, io.BytesIO())
+    clients.forget_untrusted(request.META)
+    return request
 
 
 def _never(request: HttpRequest) -> HttpResponse:

@@ -26,7 +26,8 @@ class Origin:
 
 
 _origin: ContextVar[Callable[[], Origin]] = ContextVar("audit_origin", default=Origin)
-# Objects that rows were written about since the door was entered: (type, id).
+# Objects that rows were written about since the door was entered: (type, id), and REFUSAL for what was refused.
+REFUSAL = ("", "refusal")
 _told: ContextVar[set[tuple[str, str]] | None] = ContextVar("audit_told", default=None)
 
 
@@ -76,3 +77,13 @@ def tell(object_type: str, object_id: str) -> None:
 def is_told(object_type: str, object_id: str) -> bool:
     """Tell whether a row was written about an object since the door was entered, so that the door need not."""
     return (object_type, object_id) in (_told.get() or ())
+
+
+def tell_refusal() -> None:
+    """Note that a row tells of a refusal."""
+    tell(*REFUSAL)
+
+
+def is_refusal_told() -> bool:
+    """Tell whether whoever refused wrote a row, so that the door need not."""
+    return is_told(*REFUSAL)

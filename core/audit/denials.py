@@ -92,6 +92,7 @@ def denied(subject: Subject, *, action: str = ACCESS, detail: str = "") -> None:
 
     subject: what was asked for. Equal denials of a minute, by actor, address, action and subject, become one row.
     """
+    context.tell_refusal()
     try:
         _denials.note(action, subject, detail)
     except (DatabaseError, InterfaceError):

@@ -13,7 +13,8 @@ from agents.engine import follow, operations
 from agents.engine.submit import cancel
 from agents.models import AgentTask
 from core.access import api_keys, watch
-from core.models import ApiKey
+from core.api import audit
+from core.models import ApiKey, AuditEntry, User
 from sutazai.asgi import application
 from tests.factories import make_agent, make_api_key, make_builtin_node, make_operator
 
@@ -178,6 +179,32 @@ def test_a_wait_ends_with_the_right_to_it_and_the_task_goes_on(key, body, monkey
         assert json.loads(answer.body)["code"] == "not-authenticated"
         assert answer.status == 401
     assert not AgentTask.objects.get().is_finished
+
+
+@pytest.mark.parametrize(
+    "ending", [lambda: api_keys.revoke(ApiKey.objects.all()), lambda: User.objects.update(is_active=False)]
+)
+def test_who_may_not_have_an_awaited_answer_any_more_is_told_in_the_audit_log(key, ending, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.02)
+    answer = call_ended_by(ending, key)
+    entry = AuditEntry.objects.get(action="access.denied")
+    assert (entry.actor_name, entry.object_name) == (User.objects.get().username, "/api/v1/chat/")
+    assert entry.credential == f"api-key stz_{ApiKey.objects.get().key_id}"
+    assert (entry.address, entry.request_id) == ("127.0.0.1", answer.headers["x-request-id"])
+    assert entry.detail == "POST answered with 401 not-authenticated"
+
+
+def test_who_is_signed_out_is_told_so_although_nobody_can_write_it_down(key, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise OperationalError("the database is gone")
+
+    def end_it() -> None:
+        api_keys.revoke(ApiKey.objects.all())
+        monkeypatch.setattr(audit, "_origin_of_holder", fail)
+
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.02)
+    assert call_ended_by(end_it, key).status == 401
+    assert not AuditEntry.objects.filter(action="access.denied").exists()
 
 
 @pytest.mark.parametrize(("code", "status"), [("cancelled", 409), ("deadline-passed", 504), ("connect-failed", 502)])

@@ -194,14 +194,25 @@ def test_a_refresh_token_that_comes_twice_is_told():
     assert "used twice" in AuditEntry.objects.get(action="sign-out.succeeded").detail
 
 
-def test_a_wrong_password_for_tokens_is_told_with_whom_it_was_tried_for():
+def test_a_wrong_password_for_tokens_is_told_once_with_whom_it_was_tried_for():
     make_user(username="ada", email="ada@example.org", password="right-password")
     body = {"email": "ada@example.org", "password": CANARY}
-    Client().post("/api/auth/login/", body, content_type="application/json")
+    for _ in range(2):
+        Client().post("/api/auth/login/", body, content_type="application/json")
 
-    assert [(entry.action, entry.object_name) for entry in entries()] == [
-        ("sign-in.failed", "ada"),
-        ("access.denied", "/api/auth/login/"),
+    entry = the_denial()
+    assert (entry.action, entry.object_name, entry.count) == ("sign-in.failed", "ada", 2)
+
+
+def test_a_try_too_many_is_told_although_no_password_was_looked_at(settings):
+    settings.SIGN_IN_TRIES_PER_ACCOUNT = 1
+    body = {"email": "ada@example.org", "password": CANARY}
+    for _ in range(2):
+        Client().post("/api/auth/login/", body, content_type="application/json")
+
+    assert [(entry.action, entry.detail) for entry in entries()] == [
+        ("sign-in.failed", ""),
+        ("access.denied", "POST answered with 429 too-many-attempts"),
     ]
 
 
