@@ -34,6 +34,9 @@ _CREDENTIALS = (
     (re.compile(r"\b((?i:bearer))\s+[\w.~+/=*-]{6,}"), rf"\1 {MASK}"),
     (re.compile(r"\b((?i:basic))\s+(?=[a-z+/]{0,50}[A-Z0-9=])[\w+/=]{6,}"), rf"\1 {MASK}"),
     (re.compile(r"(://[^\s:/@]{0,200}):[^\s/@]{1,500}@"), rf"\1:{MASK}@"),  # passwords in addresses
+    # Links that let in whoever opens them.
+    (re.compile(r"(/account/invitation/)[\w-]{8,}"), rf"\1{MASK}"),
+    (re.compile(r"(/account/password/reset/)\w{1,100}-[\w-]+"), rf"\1{MASK}"),
     # name=value, 'name': 'value', Name: value
     (
         re.compile(
@@ -150,7 +153,11 @@ def _own_secrets() -> tuple[str, ...]:
     secrets = {
         settings.SECRET_KEY,
         settings.API_KEY_PEPPER,
+        settings.AUDIT_KEY,
+        settings.AUDIT_SIGNING_KEY,
         settings.OPERATOR_PASSWORD,
+        settings.EMAIL_HOST_PASSWORD,
+        settings.OIDC_CLIENT_SECRET,
         str(settings.DATABASES["default"].get("PASSWORD") or ""),
         *settings.ENCRYPTION_KEYS,
     }

@@ -259,6 +259,7 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_PRODUCTION
 # An identity provider (OpenID Connect), optional.
 OIDC_ISSUER = env.str("SUTAZAI_OIDC_ISSUER", default="")
 _issuer = urlsplit(OIDC_ISSUER)
+OIDC_CLIENT_SECRET = given("SUTAZAI_OIDC_CLIENT_SECRET")
 # Of verified email addresses whose owners may make an account by signing in; others need an invitation.
 OIDC_DOMAINS = [domain.lower() for domain in env.list("SUTAZAI_OIDC_DOMAINS", default=[])]
 SOCIALACCOUNT_ADAPTER = "core.access.sign_in.adapter.SocialAdapter"
@@ -272,7 +273,7 @@ SOCIALACCOUNT_PROVIDERS = {
                 "provider_id": "sso",  # stands in addresses and rows, never changes
                 "name": env.str("SUTAZAI_OIDC_NAME", default="single sign-on"),
                 "client_id": env.str("SUTAZAI_OIDC_CLIENT_ID", default=""),
-                "secret": given("SUTAZAI_OIDC_CLIENT_SECRET"),
+                "secret": OIDC_CLIENT_SECRET,
                 "settings": {"server_url": OIDC_ISSUER},
             }
         ]

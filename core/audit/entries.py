@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from core.audit import context
 from core.audit.changes import Fields, clean, diff
+from core.logs import mask
 from core.models import AuditEntry, User
 
 Outcome = AuditEntry.Outcome
@@ -72,7 +73,10 @@ def subject_of(target: Model | Subject | None) -> Subject:
 
 
 def columns(subject: Subject, detail: str, origin: context.Origin) -> dict[str, Any]:
-    """Fill the columns that hold texts from outside, each within its length."""
+    """Fill the columns that hold texts from outside, each within its length.
+
+    Addresses and reasons may have credentials in them that belong elsewhere.
+    """
     texts = {
         "actor_name": origin.actor_name,
         "credential": origin.credential,
@@ -80,8 +84,8 @@ def columns(subject: Subject, detail: str, origin: context.Origin) -> dict[str, 
         "request_id": origin.request_id,
         "object_type": subject.type,
         "object_id": subject.id,
-        "object_name": subject.name,
-        "detail": detail,
+        "object_name": mask(subject.name),
+        "detail": mask(detail),
     }
     cleaned = {name: clean(text, _LIMITS[name]) for name, text in texts.items()}
     return {"created_at": timezone.now(), "actor_id": origin.actor_id, **cleaned}

@@ -27,6 +27,8 @@ CANARIES = [
     ('{"password": "canary"}', "canary"),
     ("{'client_secret': 'canary'}", "canary"),
     ("Cookie: sutazai_session=canary", "canary"),
+    ("Gone: /account/invitation/canary-canary_canary/", "canary"),
+    ("GET /account/password/reset/2f-d1abc-canary/ failed", "canary"),
 ]
 
 
@@ -64,12 +66,21 @@ def test_no_credential_is_written(written, text: str, canary: str) -> None:
 
 def test_our_own_secrets_are_known_by_what_they_are(written) -> None:
     logger.error("%s and %s", django_settings.SECRET_KEY, django_settings.ENCRYPTION_KEYS[0])
+    logger.error("%s or %s", django_settings.AUDIT_KEY, django_settings.AUDIT_SIGNING_KEY)
     assert f"{logs.MASK} and {logs.MASK}" in written()
+    assert f"{logs.MASK} or {logs.MASK}" in written()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["42 tokens in 3 s", "the password was changed", "http://gpu1:11434/api", "a basic question", "secret agent"],
+    [
+        "42 tokens in 3 s",
+        "the password was changed",
+        "http://gpu1:11434/api",
+        "a basic question",
+        "secret agent",
+        "/account/password/reset/sent/",
+    ],
 )
 def test_ordinary_words_are_left_alone(text: str) -> None:
     assert logs.mask(text) == text

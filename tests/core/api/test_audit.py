@@ -10,7 +10,7 @@ from core.access import api_keys, signing_keys
 from core.audit import denials
 from core.models import AuditEntry
 from tests.api import ApiClient, counting_queries
-from tests.factories import make_administrator, make_agent, make_session, make_staff, make_user
+from tests.factories import make_administrator, make_agent, make_api_key, make_session, make_staff, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -58,6 +58,15 @@ def test_nothing_of_other_credentials_is_told(header):
     Client(headers={"Authorization": header}).get("/api/v1/agents/")
     assert the_denial().credential == "token"
     assert CANARY not in json.dumps(list(AuditEntry.objects.values()), default=str)
+
+
+def test_a_key_in_an_address_is_not_told():
+    text = make_api_key(make_user())
+    Client().get(f"/api/v1/tasks/{text}/")
+
+    prefix, key_id, secret = text.split("_", 2)
+    assert the_denial().object_name == f"/api/v1/tasks/{prefix}_{key_id}_***/"
+    assert secret not in json.dumps(list(AuditEntry.objects.values()), default=str)
 
 
 def test_who_may_not_do_something_is_told_by_name_and_key():
