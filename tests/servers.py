@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from urllib.parse import urlsplit
 
 
 class _Page(BaseHTTPRequestHandler):
@@ -55,3 +56,43 @@ class Canary:
 
     def close(self) -> None:
         self._listener.close()
+
+
+class Tap:
+    """Stands before a server, passes everything on, and keeps what was said in either direction."""
+
+    def __init__(self, url: str) -> None:
+        """url: the server's address; `url` of the tap is the same, but for its own host and port."""
+        place = urlsplit(url)
+        self._target = (place.hostname or "", place.port or 0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        user, at, _ = place.netloc.rpartition("@")
+        port = self._listener.getsockname()[1]
+        self.url = place._replace(netloc=f"{user}{at}127.0.0.1:{port}").geturl()
+        self._heard: list[bytearray] = []
+        Thread(target=self._accept, daemon=True).start()
+
+    def heard(self) -> list[str]:
+        """What each end of each connection said so far."""
+        return [bytes(said).decode("utf-8", "replace") for said in self._heard]
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # the listener was closed
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                for source, sink in ((client, server), (server, client)):
+                    Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        said = bytearray()
+        self._heard.append(said)
+        with suppress(OSError):  # either end has gone
+            while piece := source.recv(65_536):
+                said += piece
+                sink.sendall(piece)
+        for end in (source, sink):
+            end.close()
