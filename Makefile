@@ -7,6 +7,7 @@ RUN := .venv/bin/python
 LOCK := $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 PYTEST := $(RUN) -m pytest
 SERVICES := $(RUN) -m tests.services run --
+SBOM ?= sbom.cdx.json
 
 .PHONY: help
 help: ## List these commands
@@ -19,7 +20,7 @@ run: ## Start everything on http://127.0.0.1:10010 (Ctrl-C stops it)
 	@exec $(RUN) manage.py up --stop-with-parent
 
 .PHONY: test
-test: lint format-check types layers migrations-check deploy-check unit ## All checks and all tests
+test: lint format-check types layers migrations-check deploy-check secret-scan advisories unit ## All checks and all tests
 
 .PHONY: environment
 environment:
@@ -54,6 +55,14 @@ migrations-check: environment ## Check that the migrations match the models
 deploy-check: environment ## Check the settings of a production server
 	$(RUN) bin/in_clean_settings.py production manage.py check --deploy --fail-level WARNING
 
+.PHONY: secret-scan
+secret-scan: environment ## Look for secrets in the files that git tracks
+	$(RUN) bin/secret_scan.py
+
+.PHONY: advisories
+advisories: environment ## Look up known vulnerabilities of the requirements
+	$(RUN) bin/advisories.py requirements.txt
+
 # The tests of the first line run on both databases. The full run comes last: its summary is the result.
 .PHONY: unit
 unit: environment ## Run the tests on SQLite, PostgreSQL, Redis, RabbitMQ and Chromium
@@ -74,6 +83,10 @@ lock: environment ## Lock the requirements again, with hashes
 	$(LOCK) requirements/base.in --output-file requirements.txt
 	$(LOCK) requirements/dev.in --output-file requirements/dev.txt
 
+.PHONY: sbom
+sbom: environment ## Write the bill of materials of the requirements (CycloneDX)
+	$(RUN) -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)
+
 .PHONY: ollama-test-server
 ollama-test-server: environment ## Start a scripted Ollama server on port 11500, for experiments
 	@exec $(RUN) -m tests.ollama_server
@@ -92,5 +105,5 @@ screenshots: environment ## Take the pictures of docs/images again
 
 .PHONY: clean
 clean: ## Remove .venv and what checks and tests left; never the data
-	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(SBOM)
 	find . -name __pycache__ -prune -exec rm -rf {} +
