@@ -235,6 +235,7 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = "SutazAI: "
 ACCOUNT_FORMS = {
     "login": "core.access.sign_in.forms.SignInForm",
     "reauthenticate": "core.access.sign_in.forms.ConfirmForm",
+    "reset_password": "core.access.sign_in.forms.ResetForm",
 }
 ACCOUNT_RATE_LIMITS = False  # core.access.sign_in.attempts is where limits take hold
 ACCOUNT_REAUTHENTICATION_TIMEOUT = RECENT_SIGN_IN_SECONDS

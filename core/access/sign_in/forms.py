@@ -1,8 +1,9 @@
 """allauth's forms with our words, and with the limits on attempts."""
 
+from functools import partial
 from typing import Any
 
-from allauth.account.forms import LoginForm, ReauthenticateForm
+from allauth.account.forms import LoginForm, ReauthenticateForm, ResetPasswordForm
 from allauth.core import context
 from allauth.mfa.base.forms import AuthenticateForm
 from allauth.mfa.base.forms import ReauthenticateForm as CodeReauthenticateForm
@@ -10,7 +11,7 @@ from allauth.mfa.webauthn.forms import AddWebAuthnForm
 from django import forms
 from django.conf import settings
 
-from core.access.sign_in import attempts
+from core.access.sign_in import attempts, reset_links
 from core.exceptions import Refused
 
 
@@ -36,6 +37,18 @@ class SignInForm(LoginForm):
             "autofocus": True,
         }
         self.can_reset_password = settings.EMAIL_IS_CONFIGURED
+
+
+class ResetForm(ResetPasswordForm):
+    """The email address that a link for a new password is sent to, if it is somebody's."""
+
+    def clean_email(self) -> str:
+        check_attempt(context.request, f"new password for {self.cleaned_data['email']}")
+        return str(super().clean_email())
+
+    def save(self, request: Any, **kwargs: Any) -> str:
+        reset_links.send_soon(partial(super().save, request, **kwargs))
+        return str(self.cleaned_data["email"])
 
 
 class ConfirmForm(ReauthenticateForm):
