@@ -1,6 +1,6 @@
 """The web process: a small dispatcher in front of Django.
 
-1. /health is answered here, from memory, and so are requests that are too large or too slow.
+1. /health is answered here, from memory, and so are static files, and requests that are too large or too slow.
 2. Clients of Ollama and OpenAI are answered by the gateway, whose lane runs their calls on this event loop.
 3. Everything else goes to Django, which runs as a WSGI application in a bounded pool of threads that keep their
    database connections: half the CPU of Django's own ASGI handler.
@@ -30,7 +30,7 @@ from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from agents.gateway import asgi as gateway  # isort: skip
 from core.access.watch import Holder, watch  # isort: skip
-from core.api import audit, early, framing, problems  # isort: skip
+from core.api import audit, early, framing, problems, static_files  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
@@ -62,6 +62,7 @@ SIGNED_OUT = problems.Problem(
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_static_files = static_files.collected(settings.STATIC_ROOT, settings.STATIC_URL)
 # Both sides describe the same messages, a2wsgi by its own classes and Django by others.
 _django = cast("Application", WSGIMiddleware(cast("Any", django_application), workers=settings.WEB_THREADS))
 
@@ -97,6 +98,8 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
         await _tell_health(scope, send, *health.readiness_body())
     elif gateway.serves(scope["path"]):
         await gateway.serve(scope, receive, send)
+    elif (file := _static_files.get(scope["path"])) and scope["method"] in {"GET", "HEAD"}:
+        await static_files.answer(scope, send, file)
     else:
         await _through_django(scope, receive, send)
 

@@ -33,7 +33,7 @@ def dress(scope: Mapping[str, Any], response: HttpResponse) -> HttpResponse:
 def plain_headers(scheme: str) -> list[tuple[bytes, bytes]]:
     """The same headers for answers to programs, which name no origin. scheme: http or https."""
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "scheme": scheme}
-    return header_lines(dress(scope, HttpResponse()))
+    return header_lines(dress(scope, HttpResponse(content_type="application/json")))  # no page
 
 
 def header_lines(response: HttpResponse) -> list[tuple[bytes, bytes]]:

@@ -14,7 +14,6 @@ MAX_OPEN_REQUESTS = 100_000
 BACKLOG = 4096
 # Open streams would hold a stopping web process for ever.
 WEB_STOP_SECONDS = 5
-STATIC_MAX_AGE_SECONDS = 600
 # Granian's own lines go to the root logger, which the settings configure.
 GRANIAN_LOGGING = Path(__file__).with_name("granian_logging.json")
 HEADERS_TIMEOUT_SECONDS = 10  # for a request's headers to arrive; the dispatcher limits the time of its body
@@ -62,8 +61,6 @@ def _web() -> list[str]:
         *("--workers", "1", "--workers-kill-timeout", str(WEB_STOP_SECONDS)),
         *("--backlog", str(BACKLOG), "--backpressure", str(MAX_OPEN_REQUESTS)),
         *("--http1-header-read-timeout", str(HEADERS_TIMEOUT_SECONDS * 1000)),
-        *("--static-path-route", settings.STATIC_URL.rstrip("/"), "--static-path-mount", str(settings.STATIC_ROOT)),
-        *("--static-path-expires", str(STATIC_MAX_AGE_SECONDS)),
         *("--log-level", "warning", "--log-config", str(GRANIAN_LOGGING)),
     ]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.program import Program
+from tests.program import ROOT, Program
 from tests.security.production import HOST, PASSWORD, TIMEOUT, ask, production_program
 
 APP = "https://app.example"
@@ -135,17 +135,28 @@ def test_health_is_guarded_and_needs_neither_host_nor_https(production, path):
     assert told.headers.get("access-control-allow-origin") == (APP if path.startswith("/api/") else None)
 
 
-def test_a_static_file_has_its_type_and_an_age(production):
-    """The server gives these from disk without us; they are the program's own files and hold nothing of anybody."""
-    response = ask(production, "GET", "/static/console/console.js")
+def test_a_static_file_is_guarded_and_taken_again_only_when_it_has_changed(production):
+    path = "/static/console/console.js"
+    response = ask(production, "GET", path)
     assert response.status_code == 200
-    assert response.headers["content-type"].split(";")[0] == "text/javascript"
+    assert response.headers["content-type"] == "text/javascript; charset=utf-8"
     assert response.headers["cache-control"] == "max-age=600"
     assert "set-cookie" not in response.headers
-    for path in ("/static/../db.sqlite3", "/static/%2e%2e/db.sqlite3", "/static/..%2f..%2fetc/passwd"):
-        assert b" 200 " not in exchange(
-            production, f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
-        )
+    rest = {name: value for name, value in EVERYWHERE.items() if name != "strict-transport-security"}
+    assert guarding(response) == {**rest, "content-security-policy": NOTHING}
+    assert response.content == (ROOT / "templates" / path.strip("/")).read_bytes()
+
+    again = ask(production, "GET", path, headers={"If-None-Match": response.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", response.headers["etag"])
+    assert ask(production, "HEAD", path).content == b""
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../db.sqlite3", "/static/%2e%2e/db.sqlite3", "/static/..%2f..%2fetc/passwd"]
+)
+def test_no_address_leads_out_of_the_folder_of_static_files(production, path):
+    request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+    assert b" 200 " not in exchange(production, request)
 
 
 def test_plain_http_is_sent_to_https(production):
