@@ -9,9 +9,6 @@ A window begins with the first hit after the last one's end. Its count may go be
 
 import functools
 import logging
-import os
-import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import OperationalError, connection
+from django.db import connection
 from limits.storage.base import Storage
 
 from core.ops import clock
+from core.ops.side_file import SideFile
 
 if TYPE_CHECKING:
     from core.access.limits.redis_windows import RedisWindows
@@ -31,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 # While Redis is away it is asked only so often: asking may take as long as its timeout.
 REDIS_PAUSE_SECONDS = 5.0
-FILE_BUSY_SECONDS = 5.0
 
 _TABLE = "core_limitwindow"
 _COLUMNS = "key, count, ends_at"
+_SCHEMA = f"CREATE TABLE IF NOT EXISTS {_TABLE} (key TEXT PRIMARY KEY, count INTEGER, ends_at REAL) WITHOUT ROWID"
 
 
 class Window(NamedTuple):
@@ -144,44 +142,9 @@ def _run(sql: str, values: Sequence[Any] = ()) -> list[Any]:
     return rows
 
 
-class _File:
-    """An SQLite file for counts alone. The threads of a process share one connection and take turns.
-
-    Its commits wait for no disk (synchronous=NORMAL): the loss of power may forgive what was counted last, no more.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._process = 0
-
-    def run(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        with self._lock:
-            try:
-                return self._open().execute(sql.replace("%s", "?"), values).fetchall()
-            except sqlite3.Error as error:
-                raise OperationalError(f"{self._path.name}: {error}") from error
-
-    def _open(self) -> sqlite3.Connection:
-        """The connection of this process: one that was opened before a fork must not be used after it."""
-        if self._connection is None or self._process != os.getpid():
-            self._connection, self._process = self._connect(), os.getpid()
-        return self._connection
-
-    def _connect(self) -> sqlite3.Connection:
-        opened = sqlite3.connect(self._path, timeout=FILE_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        opened.execute("PRAGMA journal_mode=WAL")
-        opened.execute("PRAGMA synchronous=NORMAL")
-        opened.execute(
-            f"CREATE TABLE IF NOT EXISTS {_TABLE} (key TEXT PRIMARY KEY, count INTEGER, ends_at REAL) WITHOUT ROWID"
-        )
-        return opened
-
-
 @functools.cache
-def _file(path: Path) -> _File:
-    return _File(path)
+def _file(path: Path) -> SideFile:
+    return SideFile(path, [_SCHEMA])
 
 
 class _Redis:
