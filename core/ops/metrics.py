@@ -21,9 +21,25 @@ from core.ops import health
 from core.ops.heartbeat import living_workers
 from core.ops.probes import State
 
+
+class Totals:
+    """What was counted, over all processes of the group."""
+
+    def __init__(self, counted: Iterable[Metric]) -> None:
+        self._samples = [
+            (sample.name, sample.labels.items(), sample.value) for metric in counted for sample in metric.samples
+        ]
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Add up the samples of a name, such as "sutazai_tokens_total", that have these labels."""
+        return sum(value for of, with_, value in self._samples if of == name and labels.items() <= with_)
+
+
 Reader = Callable[[], Iterable[Metric]]
+Deriver = Callable[[Totals], Iterable[Metric]]
 
 _readers: list[Reader] = []
+_derivers: list[Deriver] = []
 
 
 def register(reader: Reader) -> Reader:
@@ -32,11 +48,20 @@ def register(reader: Reader) -> Reader:
     return reader
 
 
+def derive(deriver: Deriver) -> Deriver:
+    """Have a function asked for metrics that follow from what all processes counted; usable as a decorator."""
+    _derivers.append(deriver)
+    return deriver
+
+
+def totals() -> Totals:
+    return Totals(_counted().collect())
+
+
 def page(accept: str) -> tuple[str, bytes]:
     """The metrics in the format that an Accept header asks for: content type and body."""
     registry = CollectorRegistry()
-    registry.register(_counted())
-    registry.register(_LookedUp())
+    registry.register(_Page())
     encode, content_type = choose_encoder(accept)
     return content_type, encode(registry)
 
@@ -47,10 +72,14 @@ def _counted() -> Collector:
     return REGISTRY
 
 
-class _LookedUp(Collector):
+class _Page(Collector):
     def collect(self) -> Iterator[Metric]:
+        counted = list(_counted().collect())
+        yield from counted
         for reader in _readers:
             yield from reader()
+        for deriver in _derivers:
+            yield from deriver(Totals(counted))
 
 
 @register
