@@ -20,6 +20,7 @@ class CoreConfig(AppConfig):
         from core.access import roles
         from core.access.sign_in import events  # noqa: F401 - they register themselves
         from core.audit import signals  # noqa: F401
+        from core.cache import figures  # noqa: F401
         from core.ops import jobs, schedules  # noqa: F401
 
         post_migrate.connect(ensure_default_team, sender=self)

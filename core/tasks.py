@@ -7,7 +7,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from core import audit
+from core import audit, cache
 from core.audit import sealer
 from core.models import MaintenanceRun
 from core.notifications import emails
@@ -36,6 +36,7 @@ def send_notification_email(notification_id: str) -> None:
 def start_heartbeat(**_: Any) -> None:
     heartbeat.start()
     sealer.start()
+    cache.start()
 
 
 @worker_shutting_down.connect

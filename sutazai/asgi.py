@@ -29,6 +29,7 @@ from sutazai.wsgi import application as django_application
 from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from agents.gateway import asgi as gateway  # isort: skip
+from core import cache  # isort: skip
 from core.access.watch import Holder, watch  # isort: skip
 from core.api import audit, early, framing, problems, static_files  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
@@ -81,6 +82,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     service.start()
     health.start()
     sealer.start()
+    cache.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(service.stop)

@@ -81,6 +81,13 @@ if REDIS_URL:
         }
     }
 
+# Response cache ---------------------------------------------------------------------------------------------------
+CACHE_MEMORY_BYTES = positive_int("SUTAZAI_CACHE_MEMORY_BYTES", 32 * 2**20)  # of each web and worker process
+CACHE_SHARED_BYTES = positive_int("SUTAZAI_CACHE_SHARED_BYTES", 256 * 2**20)  # in Redis, PostgreSQL or the file
+CACHE_VALUE_BYTES = positive_int("SUTAZAI_CACHE_VALUE_BYTES", 2 * 2**20)  # a larger one is not kept
+# Without Redis and PostgreSQL, what all processes share stands in a file of its own.
+CACHE_FILE = DATA_DIR / "cache.sqlite3"
+
 # Celery -----------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = given("CELERY_BROKER_URL", default=REDIS_URL or "filesystem://localhost")
 _broker_scheme = urlsplit(CELERY_BROKER_URL).scheme

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from django.core.cache import caches
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
@@ -17,6 +18,8 @@ from core.access.limits import allowances
 from core.access.limits.windows import DatabaseWindows
 from core.access.sign_in import devices
 from core.audit import denials
+from core.cache.memory import memory
+from core.cache.shared import shared
 from tests import audit_triggers
 from tests.services import SERVICE_VARIABLES
 
@@ -65,6 +68,8 @@ def nothing_remembered() -> None:
     signing_keys.forget()
     devices.forget()
     remembered.forget()
+    memory.clear()
+    shared.forget()
 
 
 def _service_url(marker: str) -> str:
@@ -75,6 +80,16 @@ def _service_url(marker: str) -> str:
 def redis_url() -> str:
     """A real Redis server, shared by all tests of the run."""
     return _service_url("redis")
+
+
+@pytest.fixture
+def in_redis(settings: pytest.FixtureRequest, redis_url: str) -> Iterator[None]:
+    """Keep in a real, empty Redis what is kept there where it is configured."""
+    settings.REDIS_URL = redis_url
+    settings.CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_url}}
+    caches["default"].clear()
+    yield
+    caches["default"].clear()
 
 
 @pytest.fixture

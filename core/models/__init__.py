@@ -3,6 +3,7 @@
 from core.models.api_key import ApiKey
 from core.models.audit import AppendOnlyError, AuditBeginning, AuditCheckpoint, AuditEntry, SignedPlace
 from core.models.base import UUIDModel, uuid7
+from core.models.cache import CacheEntry, CacheGeneration, CacheInvalidation, CacheUse
 from core.models.device import Device, KnownDevice
 from core.models.idempotency import IdempotencyRecord
 from core.models.invitation import Invitation
@@ -22,6 +23,10 @@ __all__ = [
     "AuditBeginning",
     "AuditCheckpoint",
     "AuditEntry",
+    "CacheEntry",
+    "CacheGeneration",
+    "CacheInvalidation",
+    "CacheUse",
     "Device",
     "IdempotencyRecord",
     "Invitation",

@@ -15,8 +15,8 @@ BUSY_SECONDS = 5.0
 class SideFile:
     """An SQLite file of its own. The threads of a process share one connection and take turns.
 
-    Its commits wait for no disk (synchronous=NORMAL): the loss of power may undo the last of them.
-    schema: statements that make what is missing; they run at each opening.
+    Its commits wait for no disk (synchronous=NORMAL): the loss of power may undo the last of them, unless they are
+    `durable`. schema: statements that make what is missing; they run at each opening.
     """
 
     def __init__(self, path: Path, schema: Sequence[str]) -> None:
@@ -26,11 +26,18 @@ class SideFile:
         self._connection: sqlite3.Connection | None = None
         self._process = 0
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    def run(self, sql: str, values: Sequence[Any] = (), *, durable: bool = False) -> list[Any]:
         """Run a statement, its places marked by %s as Django has them; returns its rows. Raises django.db.Error."""
         with self._lock:
             try:
-                return self._open().execute(sql.replace("%s", "?"), values).fetchall()
+                opened = self._open()
+                if not durable:
+                    return opened.execute(sql.replace("%s", "?"), values).fetchall()
+                opened.execute("PRAGMA synchronous=FULL")
+                try:
+                    return opened.execute(sql.replace("%s", "?"), values).fetchall()
+                finally:
+                    opened.execute("PRAGMA synchronous=NORMAL")
             except sqlite3.Error as error:
                 raise OperationalError(f"{self._path.name}: {error}") from error
 

@@ -4,23 +4,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import pytest
-from django.core.cache import cache
 from django.utils import timezone
 
 from core.access.limits.windows import _Redis
 from core.ops import clock
-
-REDIS_CACHE = "django_redis.cache.RedisCache"
-
-
-@pytest.fixture
-def in_redis(settings: pytest.FixtureRequest, redis_url: str) -> Iterator[None]:
-    """Count in a real, empty Redis."""
-    settings.REDIS_URL = redis_url
-    settings.CACHES = {"default": {"BACKEND": REDIS_CACHE, "LOCATION": redis_url}}
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture(autouse=True)

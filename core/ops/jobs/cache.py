@@ -1,0 +1,24 @@
+"""The response cache looked after: rid of what nobody finds any more, and warm."""
+
+from collections.abc import Mapping
+
+from core.cache import invalidations, upkeep
+from core.cache.shared import shared
+from core.ops import maintenance
+
+
+def _figures() -> Mapping[str, int]:
+    usage = shared.ask(lambda store: store.usage())
+    return {"cache_entries": usage.entries, "cache_bytes": usage.bytes}
+
+
+@maintenance.job("sweep_cache", "Delete what the cache gives out no more", figures=_figures)
+def sweep_cache() -> str:
+    invalidations.forget_old()
+    return f"Deleted {upkeep.sweep()} entries."
+
+
+@maintenance.job("warm_cache", "Have every process load the answers that are asked for most", figures=_figures)
+def warm_cache() -> str:
+    upkeep.warm_everywhere()
+    return f"Each process loads up to {upkeep.WARM_ENTRIES} entries within seconds."
