@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
+from core.api.cache import CacheView, ClearView, InvalidateView
 from core.api.cors import CorsCheckView
 from core.api.keys import KeyViewSet
 from core.api.notifications import NotificationViewSet
@@ -23,6 +24,9 @@ urlpatterns = [
     either_way("api/auth/refresh", RefreshView.as_view(), "auth-refresh"),
     either_way("api/auth/logout", SignOutView.as_view(), "auth-logout"),
     either_way("api/me", MeView.as_view(), "me"),
+    either_way("api/v1/cache", CacheView.as_view(), "cache"),
+    either_way("api/v1/cache/invalidate", InvalidateView.as_view(), "cache-invalidate"),
+    either_way("api/v1/cache/clear", ClearView.as_view(), "cache-clear"),
     either_way("api/v1/cors-check", CorsCheckView.as_view(), "cors-check"),
     either_way("api/v1/limits", LimitsView.as_view(), "limits"),
     path("api/", include(own.urls)),
