@@ -113,6 +113,7 @@ UNFOLD = {
                         "admin:django_celery_beat_periodictask_changelist",
                         "django_celery_beat.view_periodictask",
                     ),
+                    _item("Cache", "cached", "console-cache", "core.view_cacheentry"),
                 ],
             },
         ],

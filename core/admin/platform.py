@@ -13,6 +13,7 @@ TITLES = {
     "workers": "No worker is alive",
     "broker": "The broker is away",
     "redis": "Redis is away",
+    "cache": "The cache's store is away",
     "disk": "The disk is filling up",
     "database": "The database is away",
 }
@@ -20,6 +21,7 @@ HELP = {
     "workers": "Tasks are accepted and wait. Start a worker; `manage.py up` starts one.",
     "broker": "Tasks still run, later than usual, until it is back.",
     "redis": "Answers still stream, a little later than usual, until it is back.",
+    "cache": "Each process remembers answers for itself. What is invalidated holds everywhere as soon as it is back.",
 }
 TONES = {"up": "good", "degraded": "warning", "down": "bad"}
 LOOK_BACK = 100  # runs; each job's latest is among them

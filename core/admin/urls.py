@@ -5,10 +5,14 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
-from core.admin import dashboard, doors
+from core.admin import cache, dashboard, doors
 
 urlpatterns = [
     path("dashboard/", admin.site.admin_view(dashboard.refresh), name="console-dashboard"),
+    path("cache/", admin.site.admin_view(cache.overview), name="console-cache"),
+    path("cache/invalidate/", admin.site.admin_view(cache.invalidate), name="console-cache-invalidate"),
+    path("cache/clear/", admin.site.admin_view(cache.clear), name="console-cache-clear"),
+    path("cache/entry/", admin.site.admin_view(cache.entry), name="console-cache-entry"),
     # There is one door and one page for the own password; Django's own would know no second factor.
     path("login/", doors.sign_in, name="console-sign-in"),
     path("logout/", logout, name="console-sign-out"),

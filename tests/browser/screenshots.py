@@ -40,6 +40,7 @@ PAGES = {
     "limits": "core/allowance/",
     "runs": "core/maintenancerun/",
     "schedules": "django_celery_beat/periodictask/",
+    "cache": "cache/",
 }
 # The first row of a list leads to the page.
 ROWS = {

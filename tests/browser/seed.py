@@ -3,6 +3,7 @@
 Rows are written as the engine would have left them, one event each; the tasks that pictures show are real runs.
 """
 
+import json
 import random
 from datetime import datetime, timedelta
 
@@ -14,6 +15,8 @@ from django.utils import timezone  # noqa: E402
 
 from agents.engine.receipt import receipt  # noqa: E402
 from agents.models import Agent, AgentTask, Node, NodeModel, TaskEvent  # noqa: E402
+from core import cache  # noqa: E402
+from core.cache import upkeep  # noqa: E402
 from core.models import User, uuid7  # noqa: E402
 
 TASKS = 900
@@ -32,6 +35,7 @@ def main() -> None:
     agents = list(Agent.objects.select_related("live_version"))
     _second_version(Agent.objects.get(name="helper"), people[0])
     _guide(people[0])
+    _cache(people[0])
     places = list(NodeModel.objects.filter(node__kind=Node.Kind.OLLAMA).select_related("node"))
     tasks = [
         _task(chance, chance.choice(people), chance.choice(agents), chance.choice(places), now - _ago(chance))
@@ -81,6 +85,20 @@ def _guide(owner: User) -> None:
         name="guide", kind="chat", description="Quotes the handbook.", owner=owner, team=owner.team
     )
     guide.make_live(guide.add_version(created_by=owner, model="builtin"))
+
+
+def _cache(owner: User) -> None:
+    """Answers that were asked for again, some more often than others."""
+    chance = random.Random(7)
+    for number in range(12):
+        model = chance.choice(["tinyllama:latest", "llama3.2:latest"])
+        tags = ("agent:helper", f"model:{model}", f"team:{owner.team_id}")
+        key = f"{owner.team_id}:{chance.randbytes(32).hex()}"
+        answer = json.dumps({"text": "The notes say what changed. " * chance.randrange(2, 60), "done_reason": "stop"})
+        cache.put(key, answer.encode(), cache.stamp(tags), ttl_seconds=86_400)
+        for _ in range(60 // (number + 1)):
+            cache.get(key, tags)
+    upkeep.tell_hits()
 
 
 def _task(chance: random.Random, owner: User, agent: Agent, place: NodeModel, created_at: datetime) -> AgentTask:
