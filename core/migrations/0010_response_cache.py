@@ -14,7 +14,7 @@ def keep_no_log(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('core', '0007_notifications'),
+        ('core', '0008_monthly_budgets_and_audit_beginning'),
     ]
 
     operations = [
