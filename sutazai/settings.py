@@ -82,6 +82,7 @@ if REDIS_URL:
     }
 
 # Response cache ---------------------------------------------------------------------------------------------------
+CACHE_SECONDS = whole_number("SUTAZAI_CACHE_SECONDS", 3600)  # how long answers are kept; 0: none is
 CACHE_MEMORY_BYTES = positive_int("SUTAZAI_CACHE_MEMORY_BYTES", 32 * 2**20)  # of each web and worker process
 CACHE_SHARED_BYTES = positive_int("SUTAZAI_CACHE_SHARED_BYTES", 256 * 2**20)  # in Redis, PostgreSQL or the file
 CACHE_VALUE_BYTES = positive_int("SUTAZAI_CACHE_VALUE_BYTES", 2 * 2**20)  # a larger one is not kept

@@ -109,9 +109,14 @@ def history(task_id: uuid.UUID) -> tuple[list[ChatChunk | None], int]:
 
 def whole(task_id: uuid.UUID) -> ChatChunk:
     """Read all that the last run of a task wrote, as one chunk."""
+    return chunk_of(whole_piece(task_id))
+
+
+def whole_piece(task_id: uuid.UUID) -> JsonObject:
+    """Read all that the last run of a task wrote, as one piece."""
     events = TaskEvent.objects.filter(task=task_id).order_by("number").values_list("number", "type", "data")
     pieces = [json.loads(item.data) for item in _since_reset([Event(*row) for row in events]) if item.type == "delta"]
-    return chunk_of(join(pieces))
+    return join(pieces)
 
 
 def read(task_id: uuid.UUID) -> Ended:

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -11,9 +11,11 @@ from agents.engine import operations
 from agents.engine.answer_stream import AnswerStream
 from agents.engine.chosen_model import ModelAtWork
 from agents.engine.grant import Ticket
+from agents.engine.kept_answers import Kept
 from agents.kinds.base import CannotAnswer, Outcome
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, OllamaError
+from agents.ollama.types import ChatChunk
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,13 @@ class Endings:
             next_for=self.next_for,
             **end,
         )
+
+
+def kept_of(model: ModelAtWork, stream: AnswerStream, end: operations.Finish) -> Kept:
+    """What is kept of a run that ended well."""
+    last = replace(model.calls[-1], text="", thinking="", tool_calls=(), logprobs=()) if model.calls else ChatChunk()
+    fields = end.fields
+    return Kept(stream.piece, last, fields["output"] or {}, fields["is_truncated"], model.node.name)
 
 
 def _retry_delay(attempts: int) -> float:

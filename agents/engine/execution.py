@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import isolation, node_health, operations, remembered, statements
+from agents.engine import isolation, kept_answers, node_health, operations, remembered, statements
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.chosen_model import ChosenModel
-from agents.engine.endings import Endings
+from agents.engine.endings import Endings, kept_of
 from agents.engine.grant import Ticket
 from agents.engine.owners import this_process
 from agents.engine.process import writer
@@ -104,6 +104,7 @@ class Attempt:
 
     def make(self) -> Ticket | None:
         """Work to the end; returns the ticket of the next task for this thread, if any."""
+        stamp = kept_answers.stamp(self.task)
         try:
             change = self._ending()
         except Interrupted:
@@ -112,7 +113,10 @@ class Attempt:
         if isinstance(change, operations.SendBack):
             writer.call(operations.send_back, change)
             return None
-        return writer.call(operations.finish, change).next_ticket
+        finished = writer.call(operations.finish, change)
+        if finished.is_owner and change.status == AgentTask.Status.SUCCEEDED:
+            kept_answers.keep(self.task, stamp, kept_of(self.model, self.stream, change))
+        return finished.next_ticket
 
     def _ending(self) -> operations.Finish | operations.SendBack:
         """Let the kind work, and tell how that ended. Raises Interrupted, LeaseLost, database errors."""

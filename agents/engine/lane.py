@@ -17,13 +17,14 @@ from typing import Any, cast
 
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import answers, node_health, operations, remembered, statements
+from agents.engine import answers, kept_answers, node_health, operations, remembered, statements
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.answers import Began, Ended, Item, Reset
 from agents.engine.chosen_model import ModelAtWork, async_client_for
-from agents.engine.endings import Endings
+from agents.engine.endings import Endings, kept_of
 from agents.engine.follow import reader
 from agents.engine.grant import Ticket
+from agents.engine.kept_answers import Kept
 from agents.engine.owners import this_process
 from agents.engine.pieces import chunk_of
 from agents.engine.process import writer
@@ -35,6 +36,7 @@ from agents.models import AgentTask, Node, NodeModel
 from agents.ollama.errors import Interrupted, OllamaError
 from agents.ollama.types import ChatChunk, ChatRequest, EmbedRequest
 from core import logs
+from core.cache import Stamp
 from core.ops import clock
 from core.ops.threads import in_thread
 
@@ -70,7 +72,9 @@ async def answer(
     Cancelling this coroutine cancels the task. Without a listener the task may start over until the end.
     Raises answers.Gone.
     """
-    if submitted.is_replay or submitted.shares:
+    if submitted.shares:
+        return await _share(submission, submitted.task_id, listener)
+    if submitted.is_replay:
         return await listen(submitted.task_id, listener)
     heard = _Heard(listener)
     task = submitted.granted
@@ -85,6 +89,36 @@ async def answer(
     except asyncio.CancelledError:
         writer.send(operations.cancel, submitted.task_id)
         raise
+
+
+async def _share(submission: operations.Submission, leader: uuid.UUID, listener: Listener | None) -> Answer:
+    """Take part in the answer to an equal call, under a task of one's own once there is one."""
+
+    def tell(item: Item) -> None:
+        if listener is not None:
+            listener(replace(item, task_id=submission.task.pk) if isinstance(item, Began) else item)
+
+    answer = await listen(leader, tell if listener else None)
+    if not answer.ended.has_answer:
+        return answer
+    ended = answer.ended
+    piece = await in_thread(answers.whole_piece, leader)
+    kept = Kept(piece, ended.last, ended.output, ended.is_truncated, ended.node)
+    return await recall(submission, kept, how="shared")
+
+
+async def recall(submission: operations.Submission, kept: Kept, *, how: str = "hit") -> Answer:
+    """Answer a call with what was kept of an equal one."""
+    fields = {
+        "result": kept.whole.text,
+        "output": kept.output,
+        "is_truncated": kept.is_truncated,
+        "prompt_tokens": kept.last.prompt_tokens,
+        "output_tokens": kept.last.output_tokens,
+    }
+    notes = {"node": kept.node, "done_reason": kept.last.done_reason}
+    task = await _write(operations.recall, operations.Recall(submission.task, kept.piece, fields, notes, how))
+    return Answer(replace(answers.of_task(task), last=kept.last), kept.whole)
 
 
 def _cancel_what_was_written(pending: "Future[operations.Submitted]") -> None:
@@ -175,6 +209,7 @@ class _Attempt:
         self._model = ModelAtWork(self._place, options)
         self._stream = AnswerStream(self._ticket)
         self._interrupt = _Interrupt()
+        self._stamp: Stamp | None = None
 
     async def make(self) -> Answer | None:
         """Work to the end; None when the task goes on without this run."""
@@ -213,6 +248,8 @@ class _Attempt:
     async def _answer(self) -> Outcome:
         seconds_left = (self._task.deadline_at - clock.now()).total_seconds()
         deadline = time.monotonic() + seconds_left
+        if self._task.request_key:
+            self._stamp = await in_thread(kept_answers.stamp, self._task)
         client = async_client_for(self._model.node)
         call = Call.of(Work(self._task, self._task.version, cast("Model", self._model)))
         self._listener(Began(self._task.pk, self._model.node.name, call.is_truncated))
@@ -241,6 +278,9 @@ class _Attempt:
             return None
         if not (await _write(operations.finish, change)).is_owner:
             raise LeaseLost
+        if self._task.request_key and change.status == Status.SUCCEEDED:
+            kept = kept_of(self._model, self._stream, change)
+            await in_thread(kept_answers.keep, self._task, self._stamp, kept)
         return Answer(self._ended(change), chunk_of(self._stream.piece))
 
     def _ended(self, change: operations.Finish) -> Ended:

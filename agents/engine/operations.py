@@ -179,6 +179,33 @@ def _insert(
     statements.touch_sessions(known, now)
 
 
+@dataclass(frozen=True)
+class Recall:
+    """A call that is answered from what was kept, or shares another call's answer. how: which of both."""
+
+    task: AgentTask
+    piece: JsonObject
+    fields: dict[str, Any]
+    receipt: dict[str, Any]
+    how: str
+
+
+def recall(changes: Sequence[Recall], now: datetime) -> list[AgentTask]:
+    """Write calls down that were answered without a run: each is a task like any other, and it cost nothing."""
+    tasks: list[AgentTask] = []
+    news: list[NewEvent] = []
+    for change in changes:
+        task = copy.copy(change.task)
+        news.append(_first_event(task, now))
+        news += transitions.end_unsaved(
+            task, now, change.piece, change.fields, {**change.receipt, "cache": change.how}
+        )
+        tasks.append(task)
+    statements.insert(tasks)
+    transitions.record(news)
+    return tasks
+
+
 # Run ---------------------------------------------------------------------------------------------------------------
 
 
@@ -523,5 +550,6 @@ STAGES: tuple[tuple[Operation[Any, Any], ...], ...] = (
     (reap,),
     (expire,),
     (submit,),
+    (recall,),
     (grant_waiting,),
 )

@@ -15,6 +15,7 @@ SECONDS = 1.0
 _agents: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
 _agents_of_kind: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
 _versions: LRUCache[Any, AgentVersion] = LRUCache(maxsize=256)
+_builds: TTLCache[Any, list[str]] = TTLCache(maxsize=256, ttl=SECONDS)
 _places: TTLCache[Any, NodeModel] = TTLCache(maxsize=256, ttl=SECONDS)
 
 
@@ -50,12 +51,20 @@ def place(node_model_id: int) -> NodeModel:
     return NodeModel.objects.select_related("node").get(pk=node_model_id)
 
 
+@cached(_builds, lock=threading.Lock())
+def builds(model: str) -> list[str]:
+    """The digests of what nodes have under a model's name."""
+    having = NodeModel.objects.filter(name=model, is_available=True)
+    return sorted(set(having.values_list("digest", flat=True)))
+
+
 def forget(**_: Any) -> None:
     """Read everything anew."""
     _agents.clear()
     _agents_of_kind.clear()
     _versions.clear()
     _places.clear()
+    _builds.clear()
 
 
 post_save.connect(forget, sender=Agent)

@@ -138,14 +138,7 @@ def end(
         task.first_output_at = task.first_output_at or now
         fields["first_output_at"] = task.first_output_at
     if status == Status.SUCCEEDED:
-        done = {
-            "status": status,
-            "truncated": fields.get("is_truncated", False),
-            "degraded": fields.get("is_degraded", False),
-            "prompt_tokens": fields.get("prompt_tokens"),
-            "output_tokens": fields.get("output_tokens"),
-        }
-        news.append((TaskEvent.Type.DONE, done))
+        news.append((TaskEvent.Type.DONE, _done(fields)))
     else:
         task.error_code = error_code  # the caller tells of it
         news.append((TaskEvent.Type.ERROR, {"status": status, "code": error_code, "detail": error_detail}))
@@ -162,6 +155,28 @@ def end(
         receipt=receipt(task, now, dict(run or {})),
         **fields,
     )
+
+
+def end_unsaved(
+    task: AgentTask, now: datetime, piece: JsonObject, fields: Mapping[str, Any], run: Mapping[str, Any]
+) -> list[NewEvent]:
+    """Have a task be born with its answer, as `end` would leave it; the caller saves it and these events."""
+    task.status, task.finished_at, task.reserved_for = Status.SUCCEEDED, now, ""
+    for name, value in fields.items():
+        setattr(task, name, value)
+    task.receipt = receipt(task, now, {**run, "cached": True})
+    news = [event(task, TaskEvent.Type.DELTA, piece, now)] if piece else []
+    return [*news, event(task, TaskEvent.Type.DONE, _done(fields), now)]
+
+
+def _done(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "status": Status.SUCCEEDED,
+        "truncated": fields.get("is_truncated", False),
+        "degraded": fields.get("is_degraded", False),
+        "prompt_tokens": fields.get("prompt_tokens"),
+        "output_tokens": fields.get("output_tokens"),
+    }
 
 
 def _move(

@@ -12,8 +12,9 @@ from django.core.exceptions import DisallowedHost
 from django.http.request import split_domain_port, validate_host
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 
-from agents.engine import operations, remembered
+from agents.engine import kept_answers, operations, remembered
 from agents.engine.errors import ModelNotAvailable
+from agents.engine.kept_answers import Kept
 from agents.engine.owners import this_process
 from agents.engine.submit import prepare
 from agents.gateway import direct, failures
@@ -43,6 +44,7 @@ from core.net import clients
 AGENT_PREFIX = "agent:"
 QUICK = "quick"
 RESPONSES = "/v1/responses"
+CACHE_HEADER = "x-sutazai-cache"
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -77,6 +79,7 @@ class Order:
     submission: operations.Submission
     identity: Identity
     can_be_stored: bool
+    kept: Kept | None = None
 
     @property
     def is_stored(self) -> bool:
@@ -157,8 +160,17 @@ def order(call: Call, form: Format[Any], body: bytes) -> Order:
         submission = _submission(call, caller, wanted, agent, model=model, key=_key_of(call, caller, body))
     except ModelNotAvailable as error:
         raise ModelUnknown(wanted.model) from error
-    identity = identity_of(submission.task.pk, wanted.model)
-    return Order(caller, wanted, submission, identity, can_be_stored=call.path == RESPONSES)
+    task, can_be_stored = submission.task, call.path == RESPONSES
+    if submission.idempotency_key is None and not (can_be_stored and wanted.streams):
+        # A stream that can be resumed is numbered by its own task's events.
+        task.request_key = kept_answers.key_of(task, wish=_wish(call))
+    kept = kept_answers.find(task) if task.request_key else None
+    return Order(caller, wanted, submission, identity_of(task.pk, wanted.model), can_be_stored, kept)
+
+
+def _wish(call: Call) -> bool | None:
+    """Whether the caller wants an answer that was given before, or never one; None where they do not say."""
+    return {"yes": True, "no": False}.get(call.headers.get(CACHE_HEADER, "").lower())
 
 
 def identity_of(task_id: uuid.UUID, model: str) -> Identity:

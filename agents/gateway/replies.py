@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.engine import lane
 from agents.engine.answers import Began, Ended, Item, Reset
+from agents.engine.kept_answers import Kept
 from agents.engine.lane import Answer
 from agents.gateway import failures
 from agents.gateway.calls import Call, Headers
@@ -139,6 +140,8 @@ async def vectors(call: Call, order: Order, encoder: VectorEncoder) -> None:
 
 
 async def _answering(order: Order, wait: Wait) -> Answer:
+    if order.kept is not None:
+        return await _again(order, order.kept, wait)
     submitted = await lane.submit(order.submission)
     if not order.wanted.streams:
         return await lane.answer(order.submission, submitted)
@@ -147,6 +150,15 @@ async def _answering(order: Order, wait: Wait) -> Answer:
     # The numbers of a stream that can be resumed come from what is written, so the run is followed like any other.
     in_background(lane.answer(order.submission, submitted))
     return await lane.listen(submitted.task_id, wait.hear, skips_void=False)
+
+
+async def _again(order: Order, kept: Kept, wait: Wait) -> Answer:
+    """Give an answer once more that was given before."""
+    answer = await lane.recall(order.submission, kept)
+    if order.wanted.streams:
+        wait.hear(Began(answer.ended.task_id, kept.node, kept.is_truncated))
+        wait.hear(answer.whole)
+    return answer
 
 
 async def awaited(wait: Wait) -> Answer | None:
