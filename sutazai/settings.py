@@ -412,6 +412,8 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "core.api.schema.add_problems"],
     "ENUM_NAME_OVERRIDES": {
+        "BreakerHoldEnum": ["open", "closed"],
+        "BreakerStateEnum": "core.models.breaker.CircuitBreaker.State",
         "NodeStatusEnum": "agents.models.node.Node.Status",
         "TaskStatusEnum": "agents.models.task.AgentTask.Status",
     },
@@ -450,6 +452,14 @@ NODE_NETWORKS = networks("SUTAZAI_NODE_NETWORKS", default=() if IS_PRODUCTION el
 OIDC_NETWORKS = networks("SUTAZAI_OIDC_NETWORKS", default=() if IS_PRODUCTION else _private)
 # Networks besides the internet to which addresses that people give us may lead.
 WEBHOOK_NETWORKS = networks("SUTAZAI_WEBHOOK_NETWORKS")
+
+# Circuit breakers: so many failures in a row open one, where no more than the window lies between two of them.
+BREAKER_FAILURES = positive_int("SUTAZAI_BREAKER_FAILURES", 3)
+BREAKER_WINDOW_SECONDS = positive_float("SUTAZAI_BREAKER_WINDOW_SECONDS", 600)
+# Until an open one is probed; twice as long after each probe that failed, up to the limit. What is back is in use
+# again within the limit and a second or two.
+BREAKER_COOL_DOWN_SECONDS = positive_float("SUTAZAI_BREAKER_COOL_DOWN_SECONDS", 1)
+BREAKER_MAX_COOL_DOWN_SECONDS = positive_float("SUTAZAI_BREAKER_MAX_COOL_DOWN_SECONDS", 3)
 
 # Model servers ----------------------------------------------------------------------------------------------------
 OLLAMA_HOST = env.str("OLLAMA_HOST", default="")

@@ -6,6 +6,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.cache import caches
@@ -20,6 +21,8 @@ from core.access.sign_in import devices
 from core.audit import denials
 from core.cache.memory import memory
 from core.cache.shared import shared
+from core.net import breakers
+from core.ops import clock
 from tests import audit_triggers
 from tests.services import SERVICE_VARIABLES
 
@@ -70,6 +73,7 @@ def nothing_remembered() -> None:
     remembered.forget()
     memory.clear()
     shared.forget()
+    breakers.forget()
 
 
 def _service_url(marker: str) -> str:
@@ -102,6 +106,27 @@ def rabbitmq_url() -> str:
 def postgres_url() -> str:
     """A database of a real PostgreSQL server, shared by all tests of the run; it has no tables."""
     return _service_url("postgres")
+
+
+class FakeClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def advance(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def fake_clock() -> Iterator[FakeClock]:
+    fake = FakeClock()
+    previous = clock.use(fake.now)
+    yield fake
+    clock.use(previous)
 
 
 @pytest.fixture

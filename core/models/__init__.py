@@ -3,6 +3,7 @@
 from core.models.api_key import ApiKey
 from core.models.audit import AppendOnlyError, AuditBeginning, AuditCheckpoint, AuditEntry, SignedPlace
 from core.models.base import UUIDModel, uuid7
+from core.models.breaker import CircuitBreaker, CircuitBreakerChange
 from core.models.cache import CacheEntry, CacheGeneration, CacheInvalidation, CacheUse
 from core.models.device import Device, KnownDevice
 from core.models.idempotency import IdempotencyRecord
@@ -27,6 +28,8 @@ __all__ = [
     "CacheGeneration",
     "CacheInvalidation",
     "CacheUse",
+    "CircuitBreaker",
+    "CircuitBreakerChange",
     "Device",
     "IdempotencyRecord",
     "Invitation",

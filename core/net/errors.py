@@ -2,9 +2,10 @@
 
 
 class NetError(Exception):
-    """An outgoing call failed; the subclass says how far it came."""
+    """An outgoing call failed; the subclass says how far it came. counts_for_breaker: it speaks against the target."""
 
     is_connection_error = False
+    counts_for_breaker = False
 
 
 class InvalidUrl(NetError):
@@ -15,6 +16,10 @@ class AddressRefused(NetError):
     """The target is where such calls may not go; nothing was sent. Correct the address, or allow its network."""
 
 
+class BreakerOpen(NetError):
+    """The target's circuit breaker is open: it did not answer lately, and nothing was sent. Retry later."""
+
+
 class PoolExhausted(NetError):
     """Every connection to the target was in use for longer than the pool may wait. Retry later, or send less."""
 
@@ -23,20 +28,26 @@ class ConnectFailed(NetError):
     """The target was never reached: refused, unknown name, or no answer in time. Retrying is safe."""
 
     is_connection_error = True
+    counts_for_breaker = True
 
 
 class FirstByteTimeout(NetError):
     """The target took the request and said nothing in time. It may still be working on it."""
 
+    counts_for_breaker = True
+
 
 class GapTimeout(NetError):
     """The body stopped coming. What was read so far is incomplete."""
+
+    counts_for_breaker = True
 
 
 class ConnectionLost(NetError):
     """The connection broke. With `body_began`, what was read so far is incomplete."""
 
     is_connection_error = True
+    counts_for_breaker = True
 
     def __init__(self, detail: str, *, body_began: bool) -> None:
         super().__init__(detail)
@@ -45,6 +56,8 @@ class ConnectionLost(NetError):
 
 class NotHttp(NetError):
     """What answered does not speak HTTP. Check the address and port; do not retry."""
+
+    counts_for_breaker = True
 
 
 class DeadlineExceeded(NetError):

@@ -37,10 +37,9 @@ from core.exceptions import IdempotencyConflict
 from core.models import Allowance, User
 from core.ops import clock
 from core.ops.processes import ProcessIdentity
-from tests.agents.engine.conftest import FakeClock
 from tests.agents.engine.factories import make_agent, make_key, make_node, make_user
 from tests.agents.engine.invariants import Snapshot, check, check_step, is_due
-from tests.conftest import IN_CI
+from tests.conftest import IN_CI, FakeClock
 
 Status = AgentTask.Status
 
