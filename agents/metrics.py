@@ -80,7 +80,7 @@ def engine_metrics() -> Iterator[Metric]:
     at_work = AgentTask.objects.running().order_by().values_list("node__name", "model")
     for node, model, number in at_work.annotate(Count("pk")):
         running.add_metric([node or "", model], number)
-    up = GaugeMetricFamily("sutazai_node_up", "1 while a model server answers.", labels=["node"])
+    up = GaugeMetricFamily("sutazai_node_up", "1 while a model server can be reached.", labels=["node"])
     for name, status in Node.objects.values_list("name", "status"):
         up.add_metric([name], status == Node.Status.UP)
     sessions = ChatSession.objects.filter(closed_at=None).count()

@@ -11,6 +11,7 @@ from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
 from core.models import Notification, Role, Team, User
+from core.net import breakers
 from core.ops import clock
 
 _numbers = itertools.count(1)
@@ -59,13 +60,17 @@ def make_builtin_node() -> Node:
     return ensure_builtin()
 
 
-def make_node(*, models: tuple[str, ...] = (), **fields: Any) -> Node:
-    """An Ollama server that nobody probed; `models` are on it."""
+def make_node(*, models: tuple[str, ...] = (), is_down: bool = False, **fields: Any) -> Node:
+    """An Ollama server that nobody probed; `models` are on it. is_down: its breaker is open."""
     number = next(_numbers)
     defaults = {"name": f"node-{number}", "url": f"http://node-{number}.invalid:11434", "status": Node.Status.UP}
     node = Node.objects.create(**{**defaults, **fields})
     for name in models:
         NodeModel.objects.create(node=node, name=name, capabilities=["completion"])
+    if is_down:
+        Node.objects.filter(pk=node.pk).update(status=Node.Status.DOWN)
+        breakers.failed(node.breaker_id, "connection refused", is_certain=True)
+        node.refresh_from_db()
     return node
 
 

@@ -4,7 +4,8 @@ Every process looks after its own host: tasks whose runner died there go back to
 time, by a lease in the database, looks after the rest:
 
 1. relay, each second: publish grants that were not announced, grant tasks whose retry is due;
-2. reaper, every five: leases that ran out, grants that nobody took, deadlines that passed.
+2. breakers, each second: probe the nodes whose breakers want it, end holds whose time is over;
+3. reaper, every five: leases that ran out, grants that nobody took, deadlines that passed.
 
 Nothing here travels through the broker, where it would starve when all runners wait for models. All of it may be done
 twice without harm.
@@ -18,11 +19,12 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import F, Q
 
-from agents.engine import hints, operations
+from agents.engine import discovery, hints, operations
 from agents.engine.owners import this_process
 from agents.engine.process import writer
 from agents.engine.runs import runs
 from agents.models import AgentTask
+from core.net import breakers
 from core.ops import clock, leases
 from core.ops.processes import is_alive, is_on_this_host
 from core.ops.threads import start_endless
@@ -61,6 +63,8 @@ class Caretaker:
         if not self._has_duty():
             return
         relay()
+        breakers.end_holds()
+        discovery.probe_due()
         if time.monotonic() >= self._reap_at:
             self._reap_at = time.monotonic() + settings.REAPER_SECONDS
             reap()

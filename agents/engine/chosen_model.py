@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from django.db import connection
 
 from agents.builtin.answer import answer
+from agents.engine import node_health
 from agents.kinds.base import CannotAnswer
 from agents.models import Node, NodeModel
 from agents.ollama.async_client import AsyncOllamaClient
@@ -127,8 +128,9 @@ class ChosenModel(ModelAtWork):
         return self.ask(ChatRequest(model=self.place.name, messages=messages, options=options, format=schema))
 
     def ask(self, request: ChatRequest | GenerateRequest) -> Iterator[ChatChunk]:
-        _release_connection()
+        release_connection()
         for chunk in builtin_chunks(request) if self.is_builtin else self._chunks(self.pinned(request)):
+            node_health.heard(self.node)
             if chunk.done:
                 self.calls.append(chunk)
             yield chunk
@@ -142,12 +144,12 @@ class ChosenModel(ModelAtWork):
     def embed(self, request: EmbedRequest) -> EmbedResult:
         if self.is_builtin:
             raise cannot_embed()
-        _release_connection()
+        release_connection()
         result = client_for(self.node).embed(self.pinned(request), interrupt=self._interrupt, deadline=self._deadline)
         return self.noted(result)
 
 
-def _release_connection() -> None:
+def release_connection() -> None:
     """Give a pooled database connection back before a long wait; SQLite's own stays with its thread."""
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
         connection.close()

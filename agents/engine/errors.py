@@ -14,6 +14,18 @@ class ModelNotAvailable(Refused):
         super().__init__(f"No node has the model {model!r}. Pull it on a node, or choose another model.")
 
 
+class ModelUnreachable(Refused):
+    """The breakers of all nodes that have the model are open. Try again soon: a node that is back is noticed."""
+
+    status = 503
+    code = "model-unavailable"
+    title = "Every node that has this model is down"
+    retry_after_seconds = 5
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"No node that has the model {model!r} works now.")
+
+
 class ModelNotPermitted(Refused):
     """The caller's key is limited to other models. Use another agent, or another key."""
 

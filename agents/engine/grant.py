@@ -42,9 +42,6 @@ class Slots:
         places = statements.lock_places(models)
         for place in places:
             self._places[place.model].append(place)
-        for model, having in self._places.items():
-            # Better wait for a living node than fail on a dead one, which is tried only where there is no other.
-            self._places[model] = [place for place in having if not place.is_down] or having
         # How many tasks hold a slot of each place, kept up to date, and how many waited for each model.
         self._running, self.waiting = statements.load(models, [place.id for place in places])
 

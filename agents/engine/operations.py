@@ -24,7 +24,7 @@ from agents.engine.events import NewEvent, encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.pieces import join
 from agents.engine.writer import Operation
-from agents.models import AgentTask, ChatMessage, ChatSession, Node, NodeModel, TaskEvent
+from agents.models import AgentTask, ChatMessage, ChatSession, NodeModel, TaskEvent
 from agents.ollama.types import JsonObject
 from core import idempotency
 from core.access.limits.budgets import Book, Charge
@@ -413,8 +413,7 @@ def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_secon
 
 def _has_place_besides(model: str, node_id: uuid.UUID) -> bool:
     """Tell whether another living node has the model, be it busy now."""
-    others = NodeModel.objects.serving([model]).exclude(node=node_id)
-    return others.exclude(node__status=Node.Status.DOWN).exists()
+    return NodeModel.objects.serving([model]).working().exclude(node=node_id).exists()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from django.conf import settings
 
 from agents.engine import statements
-from agents.engine.errors import ModelNotAvailable
+from agents.engine.errors import ModelNotAvailable, ModelUnreachable
 from agents.engine.statements import KnownModel, Place
 from agents.models import AgentVersion
 from agents.models.node import BUILTIN_MODEL, canonical_model_name
@@ -15,31 +15,32 @@ def resolve_model(version: AgentVersion, *, named: str = "") -> str:
     """Name the model that a new task of this version runs on.
 
     The model that the asker names, else the version's own, else the default model or whichever the nodes have. Where
-    every node that has it is down, or none has it, the built-in model takes its place if the version allows that.
-    Raises ModelNotAvailable.
+    no node has it, or none whose breaker lets tasks through, the built-in model takes its place if the version allows
+    that. Raises ModelNotAvailable, ModelUnreachable.
     """
     models = statements.known_models()
     wanted = canonical_model_name(named) or version.model
     chosen = wanted or _any_model(models)
     having = [model for model in models if model.name == chosen]
-    if any(not model.is_down for model in having):
+    if any(not model.is_shut for model in having):
         return chosen
-    if version.allows_builtin_fallback or not wanted:
+    allows_builtin = version.allows_builtin_fallback or not wanted
+    if allows_builtin and not any(model.is_builtin and model.is_shut for model in models):
         return BUILTIN_MODEL
     if having:
-        return chosen
-    raise ModelNotAvailable(wanted)
+        raise ModelUnreachable(chosen)
+    raise ModelNotAvailable(chosen)
 
 
 def _any_model(models: Sequence[KnownModel]) -> str:
     """The default model where a living node has it, else any that can answer, else the built-in one."""
-    living = [model.name for model in models if model.can_complete and not model.is_builtin and not model.is_down]
+    living = [model.name for model in models if model.can_complete and not model.is_builtin and not model.is_shut]
     default = canonical_model_name(settings.DEFAULT_MODEL)
     return default if default in living else next(iter(living), BUILTIN_MODEL)
 
 
 def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
-    """Pick the place for one more task: model loaded, least busy; None where every slot is taken.
+    """Pick the place for one more task: its node not saturated, model loaded, least busy; None where none is free.
 
     running: how many tasks each place (by key) works on.
     """
@@ -47,6 +48,7 @@ def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
     return min(
         free,
         key=lambda place: (
+            place.is_saturated,
             not place.is_loaded,
             running.get(place.id, 0) / place.slots,
             place.node,

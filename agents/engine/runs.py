@@ -18,6 +18,7 @@ from typing import Protocol
 from django.conf import settings
 from django.db import connection
 
+from agents.engine import node_health
 from agents.engine.grant import Ticket
 from agents.engine.operations import Renew, SendBack, renew, send_back, still_held
 from agents.engine.process import writer
@@ -137,6 +138,7 @@ class Runs:
         time.sleep(LOOK_SECONDS)
 
     def _look_after(self, runs: list[Run]) -> None:
+        node_health.tell_heard()
         now = time.monotonic()
         for run, held in zip(runs, still_held([run.lease for run in runs]), strict=True):
             if not held:

@@ -16,6 +16,7 @@ from django.db.models.base import ModelState
 
 from agents.engine.events import NewEvent
 from agents.models import AgentTask, Node, TaskEvent
+from core.ops import clock
 
 _FIELDS = {field.column: field for field in AgentTask._meta.concrete_fields}
 # Long texts stay where they are: moving a task needs none of them.
@@ -24,16 +25,21 @@ _LIGHT_FIELDS = [field for field in AgentTask._meta.concrete_fields if field.nam
 _LIGHT_COLUMNS = ", ".join(str(field.column) for field in _LIGHT_FIELDS)
 _LIGHT_ATTRIBUTES = [field.attname for field in _LIGHT_FIELDS]
 
+# Says of a breaker b what CircuitBreaker.is_shut says.
+_IS_SHUT = "(b.forced = 'open' OR (b.forced = 'none' AND b.state <> 'closed'))"
+
+_SATURATED_UNTIL = Node._meta.get_field("saturated_until")
+
 INSERT_ROWS = 100  # at a time; SQLite takes 32,766 values
 
 
 class KnownModel(NamedTuple):
-    """A model that a node has. can_complete: false for models that only embed."""
+    """A model that a node has. can_complete: false for models that only embed. is_shut: by the node's breaker."""
 
     name: str
     can_complete: bool
     is_builtin: bool
-    is_down: bool
+    is_shut: bool
 
 
 class Place(NamedTuple):
@@ -45,7 +51,7 @@ class Place(NamedTuple):
     node: str
     slots: int
     is_loaded: bool
-    is_down: bool
+    is_saturated: bool
 
 
 class Load(NamedTuple):
@@ -65,11 +71,11 @@ class UnfinishedTasks(NamedTuple):
 
 
 def known_models() -> list[KnownModel]:
-    """Read which models there are, the best first: loaded ones, then those of living nodes."""
+    """Read which models there are, the best first: those that are loaded."""
     rows = _rows(
-        "SELECT p.name, p.capabilities, n.kind, n.status FROM agents_nodemodel p "
-        "JOIN agents_node n ON n.id = p.node_id WHERE p.is_available "
-        "ORDER BY p.is_loaded DESC, n.status DESC, p.name"
+        f"SELECT p.name, p.capabilities, n.kind, {_IS_SHUT} FROM agents_nodemodel p "  # noqa: S608 - no values
+        "JOIN agents_node n ON n.id = p.node_id JOIN core_circuitbreaker b ON b.id = n.breaker_id "
+        "WHERE p.is_available ORDER BY p.is_loaded DESC, p.name"
     )
     return [
         # Servers before capabilities were listed name none.
@@ -77,23 +83,27 @@ def known_models() -> list[KnownModel]:
             name,
             can_complete=capabilities == "[]" or '"completion"' in capabilities,
             is_builtin=kind == Node.Kind.BUILTIN,
-            is_down=status == Node.Status.DOWN,
+            is_shut=bool(is_shut),
         )
-        for name, capabilities, kind, status in rows
+        for name, capabilities, kind, is_shut in rows
     ]
 
 
 def lock_places(models: Collection[str]) -> list[Place]:
-    """Read and lock the places where these models could run now, in one order everywhere."""
+    """Read and lock the places where these models could run now, in one order everywhere.
+
+    None of a node whose breaker is shut: whether that node works is found out by a probe, not by somebody's task.
+    """
     rows = _rows(
-        "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.status FROM agents_nodemodel p "  # noqa: S608
-        f"JOIN agents_node n ON n.id = p.node_id WHERE p.name IN ({_marks(models)}) "
-        f"AND p.is_available AND NOT n.is_draining ORDER BY p.id{_locking(' OF p')}",
-        models,
+        "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.saturated_until > %s "  # noqa: S608
+        "FROM agents_nodemodel p JOIN agents_node n ON n.id = p.node_id "
+        f"JOIN core_circuitbreaker b ON b.id = n.breaker_id WHERE p.name IN ({_marks(models)}) "
+        f"AND p.is_available AND NOT n.is_draining AND NOT {_IS_SHUT} ORDER BY p.id{_locking(' OF p')}",
+        [_written(_writer(_SATURATED_UNTIL, _vendor()), clock.now()), *models],
     )
     return [
-        Place(key, model, _uuid(node_id), node, slots, bool(is_loaded), status == Node.Status.DOWN)
-        for key, model, node_id, node, slots, is_loaded, status in rows
+        Place(key, model, _uuid(node_id), node, slots, bool(is_loaded), bool(is_saturated))
+        for key, model, node_id, node, slots, is_loaded, is_saturated in rows
     ]
 
 

@@ -1,12 +1,13 @@
 """Model servers, and the models they have."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 
-from core.models import UUIDModel
+from core.models import CircuitBreaker, UUIDModel
 
 BUILTIN_MODEL = "builtin"
 
@@ -27,7 +28,10 @@ def canonical_model_name(name: str) -> str:
 class Node(UUIDModel):
     """A server that runs models, or the built-in model, which needs none.
 
-    Status follows the probes: UNKNOWN -> UP <-> DOWN. A draining node finishes what it runs and starts nothing.
+    Status tells whether the server could be reached when it was asked last: UNKNOWN -> UP <-> DOWN. Whether it is
+    given tasks, its breaker decides alone, which learns from these looks and from every call
+    (`agents.engine.node_health`): it is open where the server cannot be reached, and where it can and writes nothing.
+    A draining node finishes what it runs and starts nothing.
     """
 
     class Kind(models.TextChoices):
@@ -66,6 +70,10 @@ class Node(UUIDModel):
     status_since = models.DateTimeField(null=True, editable=False)
     probed_at = models.DateTimeField(null=True, editable=False)
     server_version = models.CharField(max_length=50, blank=True, editable=False)
+    breaker = models.OneToOneField(CircuitBreaker, on_delete=models.PROTECT, related_name="node", editable=False)
+    saturated_until = models.DateTimeField(
+        null=True, editable=False, help_text="It said that its queue is full; until then others are preferred."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -84,6 +92,26 @@ class Node(UUIDModel):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Every node has a breaker, which bears its name."""
+        with transaction.atomic():
+            if self._state.adding and not hasattr(self, "breaker"):
+                self.breaker = CircuitBreaker.objects.create(name=self.breaker_name, kind=CircuitBreaker.Kind.NODE)
+            elif update_fields is None or "name" in update_fields:
+                renamed = CircuitBreaker.objects.filter(pk=self.breaker_id).exclude(name=self.breaker_name)
+                renamed.update(name=self.breaker_name)
+            super().save(*args, update_fields=update_fields, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            deleted = super().delete(*args, **kwargs)
+            CircuitBreaker.objects.filter(pk=self.breaker_id).delete()
+        return deleted
+
+    @property
+    def breaker_name(self) -> str:
+        return f"{CircuitBreaker.Kind.NODE}:{self.name}"
+
     @property
     def is_builtin(self) -> bool:
         return self.kind == self.Kind.BUILTIN
@@ -93,6 +121,10 @@ class NodeModelQuerySet(models.QuerySet["NodeModel"]):
     def serving(self, models: Collection[str]) -> "NodeModelQuerySet":
         """The places where these models could run now, by the models' canonical names."""
         return self.filter(name__in=models, is_available=True, node__is_draining=False)
+
+    def working(self) -> "NodeModelQuerySet":
+        """Those on nodes whose breakers let tasks through."""
+        return self.exclude(node__breaker__in=CircuitBreaker.objects.shut())
 
 
 class NodeModel(models.Model):

@@ -21,13 +21,13 @@ def test_all_model_servers_up_is_up():
 
 def test_some_model_servers_down_is_degraded():
     make_node()
-    make_node(status=Node.Status.DOWN)
+    make_node(is_down=True)
     assert models().state == State.DEGRADED
     assert "1 of 2" in models().detail
 
 
 def test_all_model_servers_down_is_down_whatever_the_built_in_model_says():
     make_builtin_node()
-    make_node(status=Node.Status.DOWN)
+    make_node(is_down=True)
     make_node(status=Node.Status.UNKNOWN)
     assert models().state == State.DOWN

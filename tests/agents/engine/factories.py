@@ -13,6 +13,7 @@ from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, AgentVersion, Node, NodeModel
 from core.idempotency import IdempotencyKey
 from core.models import User
+from core.net import breakers
 
 MODEL = "tiny:latest"
 
@@ -45,6 +46,11 @@ def make_node(*models: str, slots: int = 1, **fields: Any) -> Node:
     for model in models or [MODEL]:
         NodeModel.objects.create(node=node, name=model, capabilities=["completion"])
     return node
+
+
+def open_breaker(node: Node, reason: str = "connection refused") -> None:
+    """Have a node be known not to work."""
+    breakers.failed(node.breaker_id, reason, is_certain=True)
 
 
 def make_version(agent: Agent, **content: Any) -> AgentVersion:

@@ -8,11 +8,12 @@ from django.db import OperationalError
 from django.db.models import F
 
 from agents import kinds
-from agents.engine import endings, execution
+from agents.engine import discovery, endings, execution
 from agents.kinds.chat import Chat
 from agents.models import AgentTask, Node
 from agents.ollama.types import ChatChunk
 from core.logs import JsonFormatter
+from core.models import CircuitBreaker
 from tests.agents.engine.factories import MODEL, make_agent, make_node, submit_task
 from tests.agents.engine.invariants import Snapshot, check
 from tests.ollama_server.embedded import OllamaTestServer
@@ -90,12 +91,14 @@ def test_an_answer_cut_short_is_tried_again_and_never_succeeds(server, started_w
     assert Node.objects.get(pk=node.pk).status == Node.Status.UP
 
 
-def test_a_node_that_is_gone_is_marked_so_and_the_task_waits(started_writer):
+def test_a_node_that_is_gone_is_found_out_and_the_task_waits(started_writer, wait_until):
     node = make_node(MODEL, url="http://127.0.0.1:1")
     task = submit_task(make_agent())
     execution.run(task.pk)
     task.refresh_from_db()
     assert (task.status, task.attempts) == ("queued", 1)
+    discovery.probe_due()
+    wait_until(lambda: CircuitBreaker.objects.get(node=node).is_shut)
     assert Node.objects.get(pk=node.pk).status == Node.Status.DOWN
 
 

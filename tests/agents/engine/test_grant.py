@@ -11,7 +11,18 @@ from agents.engine.grant import grant, position
 from agents.engine.submit import cancel, submit
 from agents.engine.writer import apply
 from agents.models import AgentTask, Node, NodeModel
-from tests.agents.engine.factories import MODEL, make_agent, make_node, send_back, submit_task, succeed, take
+from core.net import breakers
+from tests.agents.engine.factories import (
+    MODEL,
+    make_agent,
+    make_node,
+    make_user,
+    open_breaker,
+    send_back,
+    submit_task,
+    succeed,
+    take,
+)
 from tests.agents.engine.invariants import Snapshot, check
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -49,7 +60,8 @@ def test_slots_bound_what_runs_on_each_node_and_model():
 
 
 def test_a_loaded_model_is_preferred_and_a_node_that_is_down_is_left_alone():
-    down = make_node(slots=1, status=Node.Status.DOWN)
+    down = make_node(slots=1)
+    open_breaker(down)
     cold, warm = make_node(slots=1), make_node(slots=1)
     NodeModel.objects.filter(node__in=[down, warm]).update(is_loaded=True)
     agent = make_agent()
@@ -57,9 +69,41 @@ def test_a_loaded_model_is_preferred_and_a_node_that_is_down_is_left_alone():
     assert AgentTask.objects.queued().count() == 1  # it waits for the living, and does not fail on the dead
 
 
-def test_where_every_node_that_has_the_model_is_down_one_is_tried():
-    down = make_node(slots=1, status=Node.Status.DOWN)
-    assert submit_task(make_agent()).node_id == down.pk
+def test_tasks_wait_while_every_node_that_has_the_model_is_down_and_no_task_is_the_probe(fake_clock):
+    node = make_node(slots=1)
+    agent = make_agent()
+    first, second = submit_task(agent), submit_task(agent)
+    open_breaker(node)
+    assert succeed(take(first), "")
+    fake_clock.advance(1)
+    probe = breakers.take_probe(node.breaker_id)  # half-open
+    apply(operations.grant_waiting, [MODEL])
+    assert running() == []
+    probe.succeeded()
+    apply(operations.grant_waiting, [MODEL])
+    assert running() == [second]
+
+
+def test_what_an_operator_holds_counts_more_than_what_was_found():
+    failing, well = make_node(slots=1), make_node(slots=1)
+    open_breaker(failing)
+    operator, agent = make_user(), make_agent()
+    breakers.hold(failing.breaker_id, breakers.Forced.CLOSED, by=operator, reason="the probe lies")
+    breakers.hold(well.breaker_id, breakers.Forced.OPEN, by=operator, reason="new disks")
+    assert [submit_task(agent).node_id for _ in range(2)] == [failing.pk, None]
+
+
+def test_a_node_whose_queue_was_full_is_the_last_choice_for_a_while(fake_clock):
+    full, other = make_node(slots=2), make_node(slots=1)
+    NodeModel.objects.filter(node=full).update(is_loaded=True)
+    Node.objects.filter(pk=full.pk).update(saturated_until=fake_clock.moment + timedelta(seconds=30))
+    agent = make_agent()
+    tasks = [submit_task(agent), submit_task(agent)]
+    assert [task.node_id for task in tasks] == [other.pk, full.pk]
+    for task in tasks:
+        assert succeed(take(task), "")
+    fake_clock.advance(30)
+    assert submit_task(agent).node_id == full.pk
 
 
 def test_a_draining_node_starts_nothing():

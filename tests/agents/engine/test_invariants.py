@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from agents.engine import caretaker, hints, operations
-from agents.engine.errors import ModelNotAvailable
+from agents.engine.errors import ModelNotAvailable, ModelUnreachable
 from agents.engine.grant import Ticket
 from agents.engine.submit import cancel, submit
 from agents.engine.writer import apply
@@ -34,10 +34,11 @@ from agents.models import Agent, AgentTask, Node, NodeModel
 from core.access.limits import allowances
 from core.access.limits.refusals import TokenBudgetExhausted, TooManyTasks
 from core.exceptions import IdempotencyConflict
-from core.models import Allowance, User
+from core.models import Allowance, CircuitBreaker, User
+from core.net import breakers
 from core.ops import clock
 from core.ops.processes import ProcessIdentity
-from tests.agents.engine.factories import make_agent, make_key, make_node, make_user
+from tests.agents.engine.factories import make_agent, make_key, make_node, make_user, open_breaker
 from tests.agents.engine.invariants import Snapshot, check, check_step, is_due
 from tests.conftest import IN_CI, FakeClock
 
@@ -54,6 +55,8 @@ TABLES = [
     "agents_chatsession",
     "agents_nodemodel",
     "agents_node",
+    "core_circuitbreakerchange",
+    "core_circuitbreaker",
     "core_idempotencyrecord",
     "core_lease",
     "core_allowance",
@@ -189,6 +192,11 @@ class EngineMachine(RuleBasedStateMachine):
         except ModelNotAvailable:
             assert known is None
             assert not NodeModel.objects.filter(name=model, is_available=True).exists()
+            return
+        except ModelUnreachable:
+            assert known is None
+            assert NodeModel.objects.filter(name=model, is_available=True).exists()
+            assert not NodeModel.objects.filter(name=model, is_available=True).working().exists()
             return
         except (TokenBudgetExhausted, TooManyTasks):
             assert known is None
@@ -352,7 +360,10 @@ class EngineMachine(RuleBasedStateMachine):
             Node.objects.filter(pk=node.pk).update(is_draining=not is_good)
         elif what == "down":
             node = pick(list(Node.objects.order_by("pk")), index)
-            Node.objects.filter(pk=node.pk).update(status=Node.Status.UP if is_good else Node.Status.DOWN)
+            if is_good:
+                breakers.reset(node.breaker_id, by=self.user)
+            else:
+                open_breaker(node)
         elif what in {"vanish", "load"}:
             place = pick(list(NodeModel.objects.order_by("pk")), index)
             column = "is_available" if what == "vanish" else "is_loaded"
@@ -376,10 +387,8 @@ class EngineMachine(RuleBasedStateMachine):
         caretaker.relay()
         snapshot = Snapshot.read()
         now = self.clock.now()
-        places = list(NodeModel.objects.filter(is_available=True, node__is_draining=False).select_related("node"))
-        living = [place for place in places if place.node.status != Node.Status.DOWN]
-        served = {place.name for place in living}
-        for place in [*living, *(place for place in places if place.name not in served)]:
+        usable = NodeModel.objects.filter(is_available=True, node__is_draining=False).working()
+        for place in usable.select_related("node"):
             taken = sum(
                 row["node_model_id"] == place.pk and row["status"] == Status.RUNNING for row in snapshot.tasks.values()
             )
@@ -440,6 +449,8 @@ class EngineMachine(RuleBasedStateMachine):
         """All faults stop, those who hold tasks and do nothing included; one runner works."""
         Node.objects.update(is_draining=False)
         NodeModel.objects.update(is_available=True)
+        for breaker in CircuitBreaker.objects.shut():
+            breakers.reset(breaker.pk, by=self.user)
         self.is_broker_up = True
         worker = Runner()
         self.runners.append(worker)

@@ -12,7 +12,7 @@ from agents.engine.submit import prepare
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, TaskEvent
 from core.ops.processes import ProcessIdentity
-from tests.agents.engine.factories import make_agent, make_node, succeed, take
+from tests.agents.engine.factories import make_agent, make_node, open_breaker, succeed, take
 from tests.agents.engine.invariants import Snapshot, check
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -129,6 +129,14 @@ def test_where_there_is_no_other_node_it_waits_its_time_and_goes_back():
     make_node()
     task = fail_over(submit(make_agent(), reserved_for=US))
     assert (task.status, task.reserved_for) == ("queued", "")
+    assert task.run_after is not None
+
+
+def test_a_node_whose_breaker_is_open_is_no_other_node():
+    make_node()
+    open_breaker(make_node())
+    task = fail_over(submit(make_agent()))
+    assert task.status == "queued"
     assert task.run_after is not None
 
 
