@@ -23,7 +23,7 @@ from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
 from core.api.idempotency import made_before, make_once
 from core.api.serializers import NoInput, StrictModelSerializer, TextField
-from core.models import Verb
+from core.models import CircuitBreaker, Verb
 
 
 class NodeChange(StrictModelSerializer):
@@ -51,9 +51,16 @@ class NodeInput(NodeChange):
 
 
 class NodeSerializer(serializers.ModelSerializer):
-    """A model server. status_since and status_reason tell since when, and why, it is down. The built-in has no url."""
+    """A model server. The built-in has no url.
+
+    status: whether it could be reached when it was asked last; status_since and status_reason tell since when, and
+    why not. breaker_state: whether it is given tasks, which it is while its circuit breaker is closed.
+    saturated_until: its queue was full; until then other nodes are preferred.
+    """
 
     url = serializers.CharField()
+    breaker = serializers.CharField(source="breaker.name")
+    breaker_state = serializers.ChoiceField(choices=CircuitBreaker.State.choices, source="breaker.state_that_holds")
     models_url = serializers.SerializerMethodField()
 
     class Meta:
@@ -67,6 +74,9 @@ class NodeSerializer(serializers.ModelSerializer):
             "status",
             "status_reason",
             "status_since",
+            "breaker",
+            "breaker_state",
+            "saturated_until",
             "probed_at",
             "server_version",
             "models_url",
@@ -110,7 +120,7 @@ class NodeFilters(filters.FilterSet):
 class NodeViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The servers that run models. For operators."""
 
-    queryset = Node.objects.all()
+    queryset = Node.objects.select_related("breaker")
     serializer_class = NodeSerializer
     read_verb = Verb.OPERATE
     outside_transaction = frozenset({"create", "probe"})

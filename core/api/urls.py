@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
+from core.api.breakers import BreakerViewSet
 from core.api.cache import CacheView, ClearView, InvalidateView
 from core.api.cors import CorsCheckView
 from core.api.keys import KeyViewSet
@@ -13,6 +14,7 @@ from core.api.usage import LimitsView
 router = SlashAgnosticRouter()
 router.include_root_view = False
 router.register("keys", KeyViewSet, basename="key")
+router.register("circuit-breaker", BreakerViewSet, basename="circuit-breaker")
 
 own = SlashAgnosticRouter()
 own.include_root_view = False

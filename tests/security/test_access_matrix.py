@@ -77,6 +77,7 @@ class World:
             "tasks": task.pk,
             "keys": key.pk,
             "notifications": make_notification(self.owner).pk,
+            "circuit-breaker": node.breaker.name,
         }
         people = {role: make_user(username=f"a-{role}", role=role) for role in Role.values}
         stranger = make_user(username="stranger", team=make_team())
