@@ -84,6 +84,12 @@ UNFOLD = {
                 "items": [
                     _item("Agents", "smart_toy", "admin:agents_agent_changelist", "agents.view_agent"),
                     _item("Nodes", "dns", "admin:agents_node_changelist", "agents.view_node"),
+                    _item(
+                        "Breakers",
+                        "electrical_services",
+                        "admin:core_circuitbreaker_changelist",
+                        "core.view_circuitbreaker",
+                    ),
                 ],
             },
             {

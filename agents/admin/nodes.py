@@ -8,19 +8,25 @@ from django.db import transaction
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from agents.admin.panels import NODE_TONES
+from agents.admin.panels import node_since, node_state
 from agents.engine import discovery, registration
 from agents.engine.operations import grant_waiting
 from agents.engine.process import writer
 from agents.models import AgentTask, Node
+from core.admin import breakers
 from core.admin.audited import outside_transaction
 from core.admin.base import ButtonsMixin, button, report
 from core.exceptions import InvalidInput, Refused
 from core.formats import badge, moment
+from core.models import CircuitBreaker
+from core.ops import clock
+
+breakers.pages[CircuitBreaker.Kind.NODE] = lambda breaker: reverse("admin:agents_node_change", args=[breaker.node.pk])
 
 # Where a request keeps how the server at its address refused, see `NodeAdmin.changeform_view`.
 REFUSAL = "_refusal_of_the_server"
@@ -88,6 +94,7 @@ class NodeAdmin(ButtonsMixin):
     list_display = ("name", "state", "since", "reason", "model_total", "loaded_total", "running", "slots", "probed")
     list_filter = (("status", ChoicesCheckboxFilter), "is_draining")
     search_fields = ("name", "url")
+    list_select_related = ("breaker",)
     empty_hint = "A node is an Ollama server. Add one by its address; its models are read from it."
     ordering = ("kind", "name")
 
@@ -187,6 +194,10 @@ class NodeAdmin(ButtonsMixin):
         return {
             "node": obj,
             "state_badge": self.state(obj),
+            "since": node_since(obj),
+            "reason": obj.breaker.why or obj.status_reason,
+            "breaker_badge": breakers.state_badge(obj.breaker),
+            "is_saturated": obj.saturated_until is not None and obj.saturated_until > clock.now(),
             "models": [(model, running.get(model.pk, 0)) for model in models],
         }
 
@@ -197,17 +208,15 @@ class NodeAdmin(ButtonsMixin):
 
     @admin.display(description="State", ordering="status")
     def state(self, node: Node) -> SafeString:
-        if node.is_draining:
-            return badge("Draining", "warning")
-        return badge(node.get_status_display(), NODE_TONES[Node.Status(node.status)])
+        return badge(*node_state(node))
 
     @admin.display(description="Since", ordering="status_since")
     def since(self, node: Node) -> SafeString:
-        return moment(node.status_since)
+        return moment(node_since(node))
 
     @admin.display(description="Why")
     def reason(self, node: Node) -> str:
-        return node.status_reason or ("Answers from the handbook" if node.is_builtin else "")
+        return node.breaker.why or node.status_reason or ("Answers from the handbook" if node.is_builtin else "")
 
     @admin.display(description="Models", ordering="models_available")
     def model_total(self, node: Node) -> int:
@@ -289,6 +298,9 @@ def _probe(request: HttpRequest, node: Node) -> None:
         found = node.places.filter(is_available=True).count()
         models = f"{found} model{'' if found == 1 else 's'}"
         messages.success(request, f"{node.name} answers: Ollama {node.server_version} with {models}.")
+        node.breaker.refresh_from_db()
+        if node.breaker.is_shut:
+            messages.warning(request, f"It is given no tasks all the same: {node.breaker.why}")
     else:
         messages.error(request, f"{node.name} does not answer: {node.status_reason}")
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from agents.admin.advice import advice
 from agents.models import AgentTask, Node, NodeModel
-from core.admin import dashboard
+from core.admin import breakers, dashboard
 from core.admin.dashboard import Cell, Chart, Figure, Panel, Problem, Series, Table
 from core.formats import age, duration
 from core.ops import clock
@@ -133,7 +133,7 @@ def _queue_problems(now: datetime) -> list[Problem]:
     waiting = AgentTask.objects.queued().filter(due).order_by().values_list("model")
     queues = {model: (count, since) for model, count, since in waiting.annotate(Count("pk"), Min("created_at"))}
     places = defaultdict(list)
-    for place in NodeModel.objects.serving(list(queues)).select_related("node"):
+    for place in NodeModel.objects.serving(list(queues)).select_related("node__breaker"):
         places[place.name].append(place)
     running = _running_by_place()
     found = [
@@ -154,7 +154,7 @@ class _Queue:
 
 def _queue_problem(queue: _Queue, places: Sequence[NodeModel], running: Counter[int], now: datetime) -> Problem | None:
     since, waited = queue.since, (now - queue.since).total_seconds()
-    alive = [place for place in places if place.node.status != Node.Status.DOWN]
+    alive = [place for place in places if not place.node.breaker.is_shut]
     free = sum(max(0, place.node.slots - running[place.pk]) for place in alive)
     tasks_wait = f"{queue.count} task{'' if queue.count == 1 else 's'} for {queue.model}"
     url, action = reverse("admin:agents_node_changelist"), "Look at the nodes"
@@ -331,9 +331,25 @@ def _latest_failures() -> Table:
 NODE_TONES = {Node.Status.UP: "good", Node.Status.DOWN: "bad", Node.Status.UNKNOWN: "neutral"}
 
 
+def node_state(node: Node) -> tuple[str, str]:
+    """How a node is, in a word or two, and its tone: what decides whether it is given tasks comes first."""
+    if node.is_draining:
+        return "Draining", "warning"
+    if node.breaker.is_held:
+        return node.breaker.state_label, "warning"
+    if node.breaker.is_shut and node.status != Node.Status.DOWN:
+        return "Failing", "bad"
+    return Node.Status(node.status).label, NODE_TONES[Node.Status(node.status)]
+
+
+def node_since(node: Node) -> datetime | None:
+    return node.breaker.troubled_since or node.status_since
+
+
 def nodes() -> Panel:
     """The state of every node, and what is wrong with them."""
-    known = list(Node.objects.prefetch_related("places").order_by("kind", "name")[:MAX_NODES])
+    rows = Node.objects.select_related("breaker").prefetch_related("places")
+    known = list(rows.order_by("kind", "name")[:MAX_NODES])
     running = _running_by_place()
     return Panel(problems=_node_problems(known), tables=[_node_table(known, running)])
 
@@ -350,18 +366,8 @@ def _node_problems(known: Iterable[Node]) -> list[Problem]:
                 action="Add a node",
             )
         ]
-    return [
-        Problem(
-            "bad",
-            f"The node {node.name} is down",
-            node.status_reason or f"{node.url} does not answer.",
-            since=node.status_since,
-            url=reverse("admin:agents_node_change", args=[node.pk]),
-            action="Open the node",
-        )
-        for node in servers
-        if node.status == Node.Status.DOWN
-    ]
+    found = [breakers.problem(node.breaker, f"The node {node.name}") for node in servers]
+    return [problem for problem in found if problem]
 
 
 def _node_table(known: Iterable[Node], running: Counter[int]) -> Table:
@@ -370,16 +376,12 @@ def _node_table(known: Iterable[Node], running: Counter[int]) -> Table:
         models = [model for model in node.places.all() if model.is_available]
         busy = sum(running[model.pk] for model in models)
         loaded = [model.name for model in models if model.is_loaded]
-        state = (
-            Cell("Draining", tone="warning")
-            if node.is_draining
-            else Cell(Node.Status(node.status).label, tone=NODE_TONES[Node.Status(node.status)])
-        )
+        state, tone = node_state(node)
         rows.append(
             [
                 Cell(node.name, url=reverse("admin:agents_node_change", args=[node.pk])),
-                state,
-                Cell(moment=node.status_since),
+                Cell(state, tone=tone),
+                Cell(moment=node_since(node)),
                 Cell(f"{busy} of {node.slots} per model"),
                 Cell(", ".join(loaded) or "none"),
             ]

@@ -1,10 +1,22 @@
 """The platform's console pages. Django imports this package to register them."""
 
-from core.admin import api_keys, audit, devices, invitations, limits, maintenance, people, platform, schedules
+from core.admin import (
+    api_keys,
+    audit,
+    breakers,
+    devices,
+    invitations,
+    limits,
+    maintenance,
+    people,
+    platform,
+    schedules,
+)
 
 __all__ = [
     "api_keys",
     "audit",
+    "breakers",
     "devices",
     "invitations",
     "limits",

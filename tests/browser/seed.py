@@ -17,7 +17,8 @@ from agents.engine.receipt import receipt  # noqa: E402
 from agents.models import Agent, AgentTask, Node, NodeModel, TaskEvent  # noqa: E402
 from core import cache  # noqa: E402
 from core.cache import upkeep  # noqa: E402
-from core.models import User, uuid7  # noqa: E402
+from core.models import CircuitBreaker, User, uuid7  # noqa: E402
+from core.net import breakers  # noqa: E402
 
 TASKS = 900
 ERRORS = {
@@ -49,14 +50,18 @@ def main() -> None:
         TaskEvent(task=task, number=1, type="state", data='{"status":"queued"}', created_at=task.created_at)
         for task in tasks
     )
-    Node.objects.create(
+    down = Node.objects.create(
         name="gpu2",
-        url="http://192.0.2.7:11434",
+        url="http://127.0.0.2:11434",
         status=Node.Status.DOWN,
-        status_reason="connection refused by 192.0.2.7:11434",
+        status_reason="ConnectionRefusedError: [Errno 111] Connection refused while connecting",
         status_since=now - timedelta(minutes=12),
         probed_at=now - timedelta(seconds=21),
     )
+    breakers.trip(down.breaker_id, by=people[0], reason="New disks")
+    breakers.reset(down.breaker_id, by=people[0], reason="They are in")
+    breakers.failed(down.breaker_id, f"connect-failed: {down.status_reason}", is_certain=True)
+    CircuitBreaker.objects.filter(pk=down.breaker_id).update(opened_at=down.status_since)
 
 
 def _ago(chance: random.Random) -> timedelta:

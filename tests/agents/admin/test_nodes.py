@@ -1,13 +1,16 @@
 """Nodes: adding, probing, draining."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from agents.models import AgentTask, Node
-from core.models import User
+from core.models import CircuitBreaker, User
+from core.net import breakers
 from tests.factories import make_agent, make_node, make_staff, make_task
 from tests.ollama_server.embedded import OllamaTestServer
 from tests.open_transactions import is_any_open
@@ -217,3 +220,42 @@ def test_the_list_costs_the_same_for_many_nodes(console: Client, django_assert_m
         response = console.get(reverse("admin:agents_node_changelist"))
 
     assert {node.models_available for node in response.context["cl"].result_list} == {1, 2}
+
+
+def test_a_node_that_is_given_no_tasks_says_why_and_leads_to_its_breaker(console: Client, operator: User) -> None:
+    node = make_node(name="gpu1", is_down=True)
+    page = reverse("admin:agents_node_change", args=[node.pk])
+    for text in (console.get(page).text, console.get(reverse("admin:agents_node_changelist")).text):
+        assert "connection refused" in text
+        assert ">Down<" in text
+    assert reverse("admin:core_circuitbreaker_change", args=[node.breaker_id]) in console.get(page).text
+    Node.objects.update(status=Node.Status.UP)
+    assert ">Failing<" in console.get(page).text  # its server answers, its models do not
+    breakers.hold(node.breaker_id, breakers.Forced.CLOSED, by=operator, reason="it lies")
+    assert ">Held closed<" in console.get(page).text
+
+
+def test_a_node_whose_queue_was_full_says_so(console: Client) -> None:
+    node = make_node()
+    page = reverse("admin:agents_node_change", args=[node.pk])
+    assert "Its queue was full." not in console.get(page).text
+    Node.objects.update(saturated_until=timezone.now() + timedelta(seconds=30))
+    assert "Its queue was full." in console.get(page).text
+
+
+def test_a_probe_by_hand_closes_the_breaker_or_says_why_not(console: Client, ollama: OllamaTestServer) -> None:
+    node = make_node(url=ollama.url, is_down=True)
+    assert "given no tasks all the same" not in press(console, "probe", node)
+    assert CircuitBreaker.objects.get(node=node).state == "closed"
+    breakers.trip(node.breaker_id, by=User.objects.get(username="op"), reason="new disks")
+    breakers.take_probe(node.breaker_id, at_once=True)  # somebody else probes it
+    assert "It is given no tasks all the same: new disks" in press(console, "probe", node)
+
+
+def test_a_breaker_bears_the_name_of_its_node_and_goes_with_it(console: Client) -> None:
+    node = make_node(name="gpu1", url="http://127.0.0.1:9")
+    console.post(reverse("admin:agents_node_change", args=[node.pk]), form(name="gpu2", url=node.url))
+    assert CircuitBreaker.objects.get(node=node).name == "node:gpu2"
+    console.post(reverse("admin:agents_node_delete", args=[node.pk]), {"post": "yes"})
+    assert not Node.objects.filter(pk=node.pk).exists()
+    assert not CircuitBreaker.objects.filter(name="node:gpu2").exists()

@@ -12,7 +12,7 @@ from agents.admin import panels
 from agents.engine import execution
 from agents.engine.submit import cancel
 from agents.models import AgentTask, Node
-from core.models import User, uuid7
+from core.models import CircuitBreaker, User, uuid7
 from core.ops import clock
 from tests.factories import make_agent, make_node, make_task
 
@@ -55,12 +55,14 @@ def test_without_an_ollama_node_it_says_to_add_one(console: Client) -> None:
 
 def test_a_node_that_is_down_stands_first_with_reason_and_moment(console: Client) -> None:
     since = clock.now() - timedelta(minutes=7)
-    make_node(name="gpu1", status=Node.Status.DOWN, status_reason="connection refused", status_since=since)
+    node = make_node(name="gpu1", is_down=True)
+    CircuitBreaker.objects.filter(node=node).update(opened_at=since)
 
     problem = snapshot(console)["problems"][0]
 
     assert (problem["level"], problem["title"]) == ("bad", "The node gpu1 is down")
     assert (problem["detail"], problem["since"]) == ("connection refused", since.isoformat())
+    assert problem["url"] == reverse("admin:core_circuitbreaker_change", args=[node.breaker_id])
 
 
 def test_it_counts_waiting_and_running(console: Client, operator: User) -> None:
