@@ -104,7 +104,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     problem = problem_of(error)
     document = problem.document(instance=request.path, request_id=id_of(request))
     response = ProblemResponse(document, status=problem.status, headers=problem.all_headers())
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Refused):
         _log(request, response, error)
     return response
 

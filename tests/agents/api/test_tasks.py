@@ -6,7 +6,7 @@ from agents.api.streams import FOLLOW_HEADER
 from agents.engine import execution, submit
 from agents.models import AgentTask, ChatMessage, ChatSession
 from tests.api import ApiClient, assert_problem
-from tests.factories import make_agent, make_session, make_task
+from tests.factories import make_agent, make_node, make_session, make_task
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -213,6 +213,16 @@ def test_what_a_task_names_must_exist(owner, helper):
     assert_problem(owner.post(PATH, {**body, "agent": "nobody"}), 404, "agent-not-found")
     assert_problem(owner.post(PATH, {**body, "session": str(uuid.uuid4())}), 404, "session-not-found")
     assert not AgentTask.objects.exists()
+
+
+def test_a_task_that_no_node_can_take_is_refused_at_once_and_says_when_to_come_back(owner, caplog):
+    make_node(models=("tiny:latest",), is_down=True)
+    make_agent(owner.user, name="big", content={"model": "tiny"})
+    response = owner.post(PATH, {"agent": "big", "input": {"message": "Hello"}})
+    assert_problem(response, 503, "model-unavailable")
+    assert response["Retry-After"] == "5"
+    assert not AgentTask.objects.exists()
+    assert "Traceback" not in caplog.text  # while nodes are away, there may be many of these
 
 
 def test_a_refused_task_leaves_its_key_free(owner, helper):
