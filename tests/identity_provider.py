@@ -37,6 +37,7 @@ class IdentityProvider:
         self.user_information: dict[str, Any] = {}
         self.signs_with: Any = self.key
         self.algorithm = "RS256"
+        self.status = 0  # to answer everything with, if it is one
         self.asked: list[str] = []
         self._grants: dict[str, dict[str, str]] = {}
 
@@ -56,6 +57,8 @@ class IdentityProvider:
 
     def answer(self, path: str, form: dict[str, str]) -> tuple[int, Any]:
         self.asked.append(path)
+        if self.status:
+            return self.status, {}
         if path == "/.well-known/openid-configuration":
             return 200, self._described()
         if path == "/keys":

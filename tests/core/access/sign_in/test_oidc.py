@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from core.access.sign_in import invitations
-from core.models import User
+from core.models import CircuitBreaker, User
 from core.net import addresses
 from core.net.http import pool
 from tests.factories import make_administrator, make_user
@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 START = "/account/providers/sso/"
 FAILED = "That sign-in did not work"
+AWAY = "Your identity provider does not answer at the moment"
 
 
 @pytest.fixture
@@ -171,6 +172,39 @@ def test_a_provider_that_is_away_or_no_provider_is_told(client, settings):
     with web_server() as address:
         configure(settings, address)
         assert FAILED in client.post(START).text
+
+
+def test_a_provider_that_is_away_is_not_waited_for_by_everybody(client, provider, settings, fake_clock):
+    """Until a call finds it well again, people are told so at once."""
+    url = provider.url
+    configure(settings, f"http://127.0.0.1:{free_port()}")
+    for _ in range(settings.BREAKER_FAILURES):
+        assert AWAY in client.post(START).text
+    configure(settings, url)
+    assert AWAY in client.post(START).text
+    assert provider.asked == []
+    assert CircuitBreaker.objects.get(name="dependency:identity").is_shut
+    fake_clock.advance(settings.BREAKER_COOL_DOWN_SECONDS)
+    assert sign_in(client, provider)["Location"] == "/dashboard"
+    assert not CircuitBreaker.objects.get(name="dependency:identity").is_shut
+
+
+def test_a_provider_that_fails_is_not_asked_for_a_while_either(client, provider, settings):
+    provider.status = 500
+    for _ in range(settings.BREAKER_FAILURES):
+        assert FAILED in client.post(START).text
+    asked = len(provider.asked)
+    assert AWAY in client.post(START).text
+    assert len(provider.asked) == asked
+
+
+def test_what_a_provider_refuses_says_nothing_against_it(client, provider, settings):
+    provider.status = 404
+    for _ in range(settings.BREAKER_FAILURES + 1):
+        response = client.post(START)
+        assert FAILED in response.text
+        assert AWAY not in response.text
+    assert CircuitBreaker.objects.get(name="dependency:identity").failures == 0
 
 
 def test_a_provider_that_goes_away_in_between_is_told(client, provider, settings):
