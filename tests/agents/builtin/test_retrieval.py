@@ -9,6 +9,8 @@ QUESTIONS = {
     "How do I add an Ollama node?": "Add an Ollama node",
     "the node is down": "A node is down or unreachable",
     "the model is missing": "A model is missing",
+    "what is a circuit breaker": ("Status and circuit breaker of a node", "What opens a breaker"),
+    "how do I hold a breaker open": "Reset, trip or hold a breaker",
     "how do i create an api key": "Create an API key",
     "curl example for the chat endpoint": "Chat by API with curl",
     "How do I stream the answer?": "Stream an answer",
