@@ -13,8 +13,8 @@ def give_breakers(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agents', '0007_pinned_context'),
-        ('core', '0009_circuit_breakers'),
+        ('agents', '0005_pinned_context'),
+        ('core', '0010_circuit_breakers'),
     ]
 
     operations = [

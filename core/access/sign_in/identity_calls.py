@@ -74,7 +74,9 @@ def _ask(method: str, url: str, headers: Mapping[str, str], body: bytes | None) 
     """Make a call and read its answer. Raises NetError; BreakerOpen at once while the provider is away."""
     with (
         provider.call() as call,
-        pool(places.EXTERNAL, addresses.identity).send(method, url, timeouts=TIMEOUTS, headers=headers, body=body) as answer,
+        pool(places.EXTERNAL, addresses.identity).send(
+            method, url, timeouts=TIMEOUTS, headers=headers, body=body
+        ) as answer,
     ):
         content = answer.read(MAX_ANSWER_BYTES)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:

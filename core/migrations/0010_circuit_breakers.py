@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('core', '0010_response_cache'),
+        ('core', '0009_response_cache'),
     ]
 
     operations = [
