@@ -22,7 +22,7 @@ from agents.engine.writer import apply
 from agents.models import AgentTask, Node
 from agents.ollama import errors
 from agents.ollama.client import OllamaClient
-from agents.ollama.types import GenerateRequest, LoadedModel
+from agents.ollama.types import EmbedRequest, GenerateRequest, LoadedModel
 from core.models import CircuitBreaker
 from core.net import breakers
 from tests.agents.engine.factories import MODEL, make_agent, make_node, make_user, open_breaker, submit_task
@@ -400,7 +400,7 @@ def test_a_model_that_stays_for_ever_does_so_after_a_probe(node, server, wait_un
 def test_a_model_that_only_embeds_is_not_asked_for_a_word(wait_until):
     with OllamaTestServer(models=["embedder"]) as server:
         node = make_node("embedder:latest", url=server.url)
-        OllamaClient(server.url).embed("embedder:latest", ["text"])
+        OllamaClient(server.url).embed(EmbedRequest(model="embedder:latest", inputs=("text",)))
         open_breaker(node)
         look_when_due(node, wait_until)
         assert breaker(node).state == State.CLOSED
