@@ -4,15 +4,15 @@ import argparse
 import asyncio
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from bench import figures, report, tasks
 from bench.client import Client
-from bench.group import EMBEDDED, Backends, Group, running_group
+from bench.group import Backends, Group, embedded_backends, full_backends, running_group
+from bench.report import say, spread
 from tests.ollama_server import OllamaTestProcess
-from tests.services import running_services
 
 SLOTS = 64  # of the model node, as many as the worker has threads
 STREAMS = 500
@@ -73,20 +73,6 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@contextmanager
-def full_backends() -> Iterator[Backends]:
-    """PostgreSQL, and Redis as broker and for wake-ups."""
-    with running_services() as services:
-        environment = {"DATABASE_URL": services.postgresql.url, "REDIS_URL": services.redis.url}
-        yield Backends("PostgreSQL + Redis", environment)
-
-
-@contextmanager
-def embedded_backends() -> Iterator[Backends]:
-    """Nothing but files."""
-    yield EMBEDDED
-
-
 def measure(make_backends: BackendsMaker, scale: Scale) -> Measured:
     """Measure one kind of group; each group begins with empty databases."""
     with make_backends() as backends:
@@ -136,10 +122,6 @@ async def warm_up(group: Group) -> None:
     await figures.throughput(group, 100)
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 # Tables --------------------------------------------------------------------------------------------------------------
 
 
@@ -164,9 +146,9 @@ Cell = Callable[[Measured], str]
 
 def figures_table(measured: list[Measured]) -> str:
     rows: list[tuple[str, str, Cell]] = [
-        ("tasks through the whole path, per second", "200 (embedded: 60)", lambda m: _median(_rates(m), 0)),
+        ("tasks through the whole path, per second", "200 (embedded: 60)", lambda m: spread(_rates(m), 0)),
         ("added time to first token, one user, median", "10 ms (embedded: 60 ms)",
-         lambda m: _median([item.added for item in m.first_token], 1, " ms")),
+         lambda m: spread([item.added for item in m.first_token], 1, " ms")),
         (f"events delivered to {STREAMS} followers at {1000 // PACE_MS} tokens/s each", "all, in order, none missing",
          lambda m: f"{m.followers.complete} of {m.followers.streams} streams whole and in order"),
         ("idle CPU of the whole group", "under 2 % of one core (embedded)",
@@ -182,8 +164,8 @@ def details_table(measured: list[Measured]) -> str:
          lambda m: f"{_of(m, 'latency_median'):.0f} / {_of(m, 'latency_p95'):.0f} ms"),
         ("CPU for a task: web", "ms", lambda m: f"{_cpu(m, 'web'):.2f}"),
         ("CPU for a task: worker", "ms", lambda m: f"{_cpu(m, 'worker'):.2f}"),
-        ("first token through us", "median", lambda m: _median([item.ours for item in m.first_token], 1, " ms")),
-        ("first token directly", "median", lambda m: _median([item.direct for item in m.first_token], 1, " ms")),
+        ("first token through us", "median", lambda m: spread([item.ours for item in m.first_token], 1, " ms")),
+        ("first token directly", "median", lambda m: spread([item.direct for item in m.first_token], 1, " ms")),
         ("tokens to the followers", "received of sent",
          lambda m: f"{m.followers.tokens_received} of {m.followers.tokens_expected}"),
         ("lag behind the pace", "median / P99 / most",
@@ -202,12 +184,6 @@ def details_table(measured: list[Measured]) -> str:
 def _table(first: str, second: str, rows: list[tuple[str, str, Cell]], measured: list[Measured]) -> str:
     head = (first, second, *(item.backends for item in measured))
     return report.table(head, ((name, note, *(cell(item) for item in measured)) for name, note, cell in rows))
-
-
-def _median(values: list[float], digits: int, unit: str = "") -> str:
-    """The median of the rounds, and between which values they lay."""
-    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
-    return f"{middle}{unit} ({low}–{high})"
 
 
 def _rates(measured: Measured) -> list[float]:

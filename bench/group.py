@@ -6,13 +6,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from tests.ollama_server import OllamaTestProcess
 from tests.program import ROOT, START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS, Program, wait_for
+from tests.services import Server, running_services
 
 OPERATOR = "operator"
 # All load comes from one key; it is counted like any other, and never held back.
@@ -21,13 +22,28 @@ REQUESTS_PER_MINUTE = "10000000"
 
 @dataclass(frozen=True)
 class Backends:
-    """Where a group keeps what it knows; `environment` says so to its processes."""
+    """Where a group keeps what it knows; `environment` says so to its processes. servers: by what they are called."""
 
     name: str
     environment: Mapping[str, str]
+    servers: Mapping[str, Server] = field(default_factory=dict)
 
 
 EMBEDDED = Backends("SQLite, embedded broker", {})
+
+
+@contextmanager
+def full_backends() -> Iterator[Backends]:
+    """PostgreSQL, and Redis as broker and for wake-ups."""
+    with running_services() as services:
+        environment = {"DATABASE_URL": services.postgresql.url, "REDIS_URL": services.redis.url}
+        yield Backends("PostgreSQL + Redis", environment, {"PostgreSQL": services.postgresql, "Redis": services.redis})
+
+
+@contextmanager
+def embedded_backends() -> Iterator[Backends]:
+    """Nothing but files."""
+    yield EMBEDDED
 
 
 class Group(Program):

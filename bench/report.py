@@ -3,7 +3,9 @@
 import os
 import platform
 import re
+import statistics
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,11 @@ from tests.program import ROOT
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
+def say(line: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, padded so that it reads well in a terminal too."""
     lines = [list(head), *map(list, rows)]
@@ -24,6 +31,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     ]
     written.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(written)
+
+
+def spread(values: Sequence[float], digits: int, unit: str = "") -> str:
+    """The median of the rounds, and, of more than one, between which values they lay."""
+    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
+    return f"{middle}{unit}" + (f" ({low}–{high})" if len(values) > 1 else "")
 
 
 def surroundings(command: str) -> str:
