@@ -2,11 +2,10 @@
 
 import argparse
 import asyncio
-import resource
 import signal
 
 from tests.ollama_server.app import App
-from tests.ollama_server.embedded import listen, port_of
+from tests.ollama_server.embedded import allow_many_sockets, listen, port_of
 from tests.ollama_server.models import DEFAULT_MODELS
 
 
@@ -42,9 +41,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    # Hundreds of streams need more sockets than the usual soft limit allows.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_many_sockets()
     asyncio.run(_serve(_arguments()))
 
 

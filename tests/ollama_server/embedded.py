@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -26,6 +27,12 @@ async def listen(app: App, host: str, port: int) -> asyncio.Server:
     """Open the server's socket; port 0 takes a free one."""
     loop = asyncio.get_running_loop()
     return await loop.create_server(lambda: Connection(app.handle, app.connections), host, port, backlog=BACKLOG)
+
+
+def allow_many_sockets() -> None:
+    """Lift the soft limit of open files, which hundreds of streams exceed; processes that are started inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def port_of(server: asyncio.Server) -> int:
