@@ -92,8 +92,13 @@ ollama-test-server: environment ## Start a scripted Ollama server on port 11500,
 	@exec $(RUN) -m tests.ollama_server
 
 .PHONY: bench
-bench: environment ## Measure speed and memory
+bench: environment ## Measure speed and memory, and the gateway
 	@$(RUN) -m bench
+	@$(RUN) -m bench.gateway
+
+.PHONY: bench-gateway
+bench-gateway: environment ## Measure the gateway, beside LiteLLM Proxy
+	@$(RUN) -m bench.gateway
 
 .PHONY: chaos
 chaos: environment ## Kill everything in turn and count what was lost
