@@ -46,7 +46,7 @@ def test_many_pieces_become_few_events_and_none_is_lost(ticket, started_writer, 
     stream = AnswerStream(ticket)
 
     def answer_goes_on() -> bool:
-        for _ in range(20):
+        for _ in range(100):
             words.append(f"word{len(words)} ")
             stream.add(ChatChunk(text=words[-1]), live_streams=1)
         return len(pieces(ticket)) >= 4

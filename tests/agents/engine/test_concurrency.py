@@ -87,7 +87,7 @@ class Crowd:
     def __init__(self, agent: Agent, count: int) -> None:
         self.agent = agent
         self.count = count
-        self.messages: queue.SimpleQueue[uuid.UUID] = queue.SimpleQueue()
+        self.messages: queue.Queue[uuid.UUID] = queue.Queue()  # a SimpleQueue may forget its timeout
         self.accepted: list[uuid.UUID] = []
         self.tickets: list[tuple[uuid.UUID, int]] = []
         self.succeeded: list[uuid.UUID] = []

@@ -155,7 +155,7 @@ def test_the_number_of_queries_does_not_grow_with_limits(browser, person, django
         Allowance.objects.create(key=api_keys.issue(person)[0], tokens_per_day=5, concurrent_tasks=5)
     Allowance.objects.create(user=person, tokens_per_day=5, concurrent_tasks=5)
     Allowance.objects.create(team=person.team, tokens_per_day=5, concurrent_tasks=5, requests_per_minute=5)
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         assert browser.get("/settings").text.count("<meter") == 60
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         assert browser.get("/dashboard").text.count("<meter") == 3
