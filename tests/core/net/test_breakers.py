@@ -237,7 +237,7 @@ key = UUID(sys.argv[1])
 CircuitBreaker.objects.count()  # connected
 print("ready", flush=True)
 sys.stdin.readline()
-print(sum(breakers.take_probe(key) is not None for _ in range(20)))
+print(sum(breakers.take_probe(key) is not None for _ in range(20)), flush=True)
 sys.stdin.readline()
 """
 
