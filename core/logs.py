@@ -156,7 +156,7 @@ def _own_secrets() -> tuple[str, ...]:
         settings.AUDIT_KEY,
         settings.AUDIT_SIGNING_KEY,
         settings.OPERATOR_PASSWORD,
-        settings.EMAIL_HOST_PASSWORD,
+        settings.EMAIL_HOST_PASSWORD or "",  # a server without a password sets None
         settings.OIDC_CLIENT_SECRET,
         str(settings.DATABASES["default"].get("PASSWORD") or ""),
         *settings.ENCRYPTION_KEYS,
