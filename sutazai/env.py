@@ -150,7 +150,12 @@ def _checked_origin(name: str, text: str) -> str:
 
 
 def database(
-    url: str, *, busy_timeout_seconds: float, statement_timeout_seconds: float, pool_max: int
+    url: str,
+    *,
+    busy_timeout_seconds: float,
+    statement_timeout_seconds: float,
+    pool_max: int,
+    pool_wait_seconds: float,
 ) -> dict[str, Any]:
     """Turn a database URL into Django's settings for it: SQLite or PostgreSQL."""
     config: dict[str, Any] = env.db_url_config(url)
@@ -172,7 +177,8 @@ def database(
         config["CONN_MAX_AGE"] = 0  # the pool keeps the connections
         config.setdefault("OPTIONS", {}).update(
             {
-                "pool": {"min_size": 1, "max_size": pool_max, "timeout": 5, "max_idle": 300},
+                # One connection is enough for commands; who serves keeps more ready (core.postgresql.pool).
+                "pool": {"min_size": 1, "max_size": pool_max, "timeout": pool_wait_seconds, "max_idle": 300},
                 "connect_timeout": 5,
                 "options": (
                     f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"

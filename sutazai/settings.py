@@ -56,14 +56,29 @@ ENCRYPTION_KEYS = secrets_list("SUTAZAI_ENCRYPTION_KEYS", generated_in=_secrets_
 ALLOWED_HOSTS = env.list("SUTAZAI_ALLOWED_HOSTS", default=[] if IS_PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("SUTAZAI_TRUSTED_ORIGINS", default=[])
 
+# Pools ------------------------------------------------------------------------------------------------------------
+# Each process has its own: of outgoing calls, and of connections to PostgreSQL and Redis. Where one is full, who comes
+# waits so many seconds, and then fails.
+POOL_WAIT_SECONDS = positive_float("SUTAZAI_POOL_WAIT_SECONDS", 5)
+# Calls at a time to one target, such as a model server. What limits the work of a model server are its slots, so this
+# is far above them.
+POOL_CONNECTIONS = {
+    "ollama": positive_int("SUTAZAI_OLLAMA_CONNECTIONS", 1024),
+    "agents": positive_int("SUTAZAI_AGENT_CONNECTIONS", 64),
+    "external": positive_int("SUTAZAI_EXTERNAL_CONNECTIONS", 32),
+}
+# Web, worker and its quarantine have one each; together they stay under PostgreSQL's default of 100.
+DATABASE_CONNECTIONS = positive_int("SUTAZAI_DATABASE_POOL", 30)
+REDIS_CONNECTIONS = positive_int("SUTAZAI_REDIS_CONNECTIONS", 50)
+
 # Database ---------------------------------------------------------------------------------------------------------
 DATABASES = {
     "default": database(
         given("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}"),
         busy_timeout_seconds=5,  # under a third of the lease: a waiting heartbeat still comes in time
         statement_timeout_seconds=10,
-        # Web, worker and its quarantine each have a pool; together they stay under PostgreSQL's default of 100.
-        pool_max=positive_int("SUTAZAI_DATABASE_POOL", 30),
+        pool_max=DATABASE_CONNECTIONS,
+        pool_wait_seconds=POOL_WAIT_SECONDS,
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -76,7 +91,13 @@ if REDIS_URL:
             "BACKEND": "django_redis.cache.RedisCache",
             "LOCATION": REDIS_URL,
             "OPTIONS": {
-                "CONNECTION_POOL_KWARGS": {"max_connections": 50, "socket_connect_timeout": 2, "socket_timeout": 5}
+                "CONNECTION_POOL_CLASS": "core.net.redis.Pool",
+                "CONNECTION_POOL_KWARGS": {
+                    "max_connections": REDIS_CONNECTIONS,
+                    "timeout": POOL_WAIT_SECONDS,
+                    "socket_connect_timeout": 2,
+                    "socket_timeout": 5,
+                },
             },
         }
     }
@@ -437,14 +458,6 @@ MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
 IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
 
 # Outgoing calls ---------------------------------------------------------------------------------------------------
-# Calls to one target, such as a model server, that a process makes at a time; more wait, then fail. What limits the
-# work of a model server are its slots, so this is far above them.
-POOL_CONNECTIONS = {
-    "ollama": positive_int("SUTAZAI_OLLAMA_CONNECTIONS", 1024),
-    "agents": positive_int("SUTAZAI_AGENT_CONNECTIONS", 64),
-    "external": positive_int("SUTAZAI_EXTERNAL_CONNECTIONS", 32),
-}
-POOL_WAIT_SECONDS = positive_float("SUTAZAI_POOL_WAIT_SECONDS", 5)
 # Networks in which model servers may be. Cloud metadata and link-local addresses never are (core.net.addresses).
 _private = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 NODE_NETWORKS = networks("SUTAZAI_NODE_NETWORKS", default=() if IS_PRODUCTION else _private)

@@ -7,11 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.core.cache import caches
 from django.db import connection
+from django_redis import get_redis_connection
+from django_redis.pool import ConnectionFactory
 from pytest_django import DjangoDbBlocker
+from redis import Redis
 
 from agents.engine import remembered
 from core.access import api_keys, signing_keys, tokens
@@ -94,6 +98,23 @@ def in_redis(settings: pytest.FixtureRequest, redis_url: str) -> Iterator[None]:
     caches["default"].clear()
     yield
     caches["default"].clear()
+
+
+@pytest.fixture
+def with_redis_pool(settings: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
+    """Redis, by a pool as the settings make it, with three connections."""
+    monkeypatch.setattr(ConnectionFactory, "_pools", {})
+    options = {
+        "CONNECTION_POOL_CLASS": "core.net.redis.Pool",
+        "CONNECTION_POOL_KWARGS": {"max_connections": 3, "timeout": 20},
+    }
+    settings.REDIS_URL = redis_url
+    settings.CACHES = {
+        "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_url, "OPTIONS": options}
+    }
+    client = get_redis_connection("default")
+    yield client
+    client.connection_pool.disconnect()
 
 
 @pytest.fixture

@@ -24,10 +24,14 @@ Waiter = Future[None]
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What a pool did since the process started; `in_use` and `waiting` are calls of this moment."""
+    """What a pool did since the process started; `in_use` and `waiting` are calls of this moment.
+
+    waits: how often somebody had to wait.
+    """
 
     requests: int = 0
     connection_errors: int = 0
+    waits: int = 0
     in_use: int = 0
     waiting: int = 0
 
@@ -53,13 +57,14 @@ class Places:
         self._queues: dict[Target, _Queue] = {}
         self._requests = 0
         self._connection_errors = 0
+        self._waits = 0
         self._lock = threading.Lock()
 
     def counters(self) -> Counters:
         with self._lock:
             in_use = sum(queue.taken for queue in self._queues.values())
             waiting = sum(len(queue.waiters) for queue in self._queues.values())
-            return Counters(self._requests, self._connection_errors, in_use, waiting)
+            return Counters(self._requests, self._connection_errors, self._waits, in_use, waiting)
 
     def utilisation(self) -> float:
         """How full the fullest target is, between 0 and 1."""
@@ -98,6 +103,7 @@ class Places:
             if queue.taken < self.limit:
                 queue.taken += 1
                 return None
+            self._waits += 1
             waiter = Waiter()
             queue.waiters.append(waiter)
             return waiter

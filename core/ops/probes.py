@@ -5,7 +5,6 @@ anybody: no addresses, no secrets. Parts that core does not know register their 
 """
 
 import enum
-import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -16,9 +15,6 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import connection
 from kombu import Connection
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from core.ops.heartbeat import living_workers
 
@@ -75,14 +71,14 @@ def broker() -> Finding:
         folder = str(settings.CELERY_BROKER_TRANSPORT_OPTIONS["data_folder_out"])
         return UP if os.access(folder, os.W_OK) else Finding(State.DOWN, "The broker's folder cannot be written to.")
     if scheme in REDIS_SCHEMES:
-        _redis(settings.CELERY_BROKER_URL).ping()
+        _ping(settings.CELERY_BROKER_URL)
     else:
         _amqp.ask()
     return UP
 
 
 def redis() -> Finding:
-    _redis(settings.REDIS_URL).ping()
+    _ping(settings.REDIS_URL)
     return UP
 
 
@@ -98,16 +94,10 @@ def workers() -> Finding:
     return UP if count else Finding(State.DOWN, "No worker lives: tasks are accepted and wait.")
 
 
-@functools.cache
-def _redis(url: str) -> Redis:
-    """One connection, kept between the probes; a failure is an answer, not a reason to try again."""
-    return Redis.from_url(
-        url,
-        socket_connect_timeout=TIMEOUT_SECONDS / 2,
-        socket_timeout=TIMEOUT_SECONDS / 2,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=1,
-    )
+def _ping(url: str) -> None:
+    from core.net.redis import single_connection  # noqa: PLC0415 - only where Redis is configured
+
+    single_connection(url, TIMEOUT_SECONDS / 2).ping()
 
 
 class _Amqp:

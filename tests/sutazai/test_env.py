@@ -1,5 +1,6 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -94,9 +95,12 @@ def test_one_origin_is_read_or_its_default(monkeypatch):
     assert env.origin("SUTAZAI_TEST_LIST", default="http://localhost") == "https://app.example"
 
 
+def database(url: str) -> dict[str, Any]:
+    return env.database(url, busy_timeout_seconds=1, statement_timeout_seconds=1, pool_max=1, pool_wait_seconds=1)
+
+
 def test_tls_to_the_database_is_asked_for_in_its_address():
-    url = "postgres://user:pw@db.example/name?sslmode=verify-full&sslrootcert=/etc/ca.pem"
-    config = env.database(url, busy_timeout_seconds=1, statement_timeout_seconds=1, pool_max=1)
+    config = database("postgres://user:pw@db.example/name?sslmode=verify-full&sslrootcert=/etc/ca.pem")
     assert (config["OPTIONS"]["sslmode"], config["OPTIONS"]["sslrootcert"]) == ("verify-full", "/etc/ca.pem")
     assert config["OPTIONS"]["connect_timeout"] == 5  # and ours stand beside it
 
@@ -138,4 +142,4 @@ def test_a_number_that_is_not_given_is_none(monkeypatch, text, number):
 
 def test_another_database_stops_the_start():
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
-        env.database("mysql://localhost/name", busy_timeout_seconds=1, statement_timeout_seconds=1, pool_max=1)
+        database("mysql://localhost/name")

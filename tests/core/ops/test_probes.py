@@ -5,6 +5,7 @@ from collections import namedtuple
 
 import pytest
 
+from core.net.redis import single_connection
 from core.ops import heartbeat, probes
 from core.ops.probes import UP, State
 from tests.services.server import free_port
@@ -14,7 +15,7 @@ from tests.services.server import free_port
 def fresh_connections(monkeypatch):
     monkeypatch.setattr(probes, "_amqp", probes._Amqp())
     yield
-    probes._redis.cache_clear()
+    single_connection.cache_clear()
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_the_embedded_broker_needs_its_folder(settings, tmp_path):
 @pytest.mark.redis
 def test_redis_answers_over_one_kept_connection(settings, redis_url):
     settings.CELERY_BROKER_URL = settings.REDIS_URL = redis_url
-    client = probes._redis(redis_url)
+    client = single_connection(redis_url, probes.TIMEOUT_SECONDS / 2)
     before = client.info("stats")["total_connections_received"]
     for _ in range(3):
         assert probes.broker() == probes.redis() == UP
