@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from core.ops import clock
+from core.postgresql import pool as database_pool
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Writer:
         that nothing was written. Raises OperationalError.
         """
         future = self.send(operation, change, limit_seconds=limit_seconds)
+        database_pool.leave_to_others()  # or threads that wait for the writer could hold what it waits for
         try:
             return future.result(limit_seconds)
         except TimeoutError:

@@ -1,10 +1,14 @@
-"""Pooled connections to PostgreSQL that died while nobody used them."""
+"""Connections to PostgreSQL: how their sessions are set up, how many there are, and those that died in the pool."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from django.db import connection
+from django.conf import settings
+from django.db import connection, transaction
 
-from core.postgresql import base
+from core.postgresql import base, pool
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -53,3 +57,76 @@ def test_a_connection_that_was_used_a_moment_ago_is_not_checked(monkeypatch: pyt
         _backend_id()
         connection.close()
     assert checked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jit", "off"),  # compiling costs more than our short statements take
+        ("random_page_cost", "1.1"),  # of SSDs
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+    ],
+)
+def test_sessions_are_set_up_by_the_settings(name: str, value: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW {name}")
+        assert cursor.fetchone() == (value,)
+
+
+def test_idle_connections_end_after_five_minutes() -> None:
+    assert connection.pool.max_idle == 300
+    assert connection.pool.timeout == settings.POOL_WAIT_SECONDS
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Let the pool shrink again afterwards."""
+    before = connection.pool.min_size
+    yield
+    connection.pool.resize(before, connection.pool.max_size)
+
+
+def test_processes_that_serve_have_connections_ready(as_before: None, wait_until) -> None:
+    pool.keep_ready()
+    wait_until(lambda: connection.pool.get_stats()["pool_available"] >= pool.READY_CONNECTIONS)
+    assert pool.limit() == settings.DATABASE_CONNECTIONS
+
+
+def test_who_waits_for_another_thread_leaves_the_last_connection_to_it() -> None:
+    before = connection.pool.min_size, connection.pool.max_size
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    pool.leave_to_others()
+    assert connection.connection is not None  # there are others
+    connection.pool.resize(1, connection.pool.get_stats()["pool_size"])
+    held = [connection.pool.getconn() for _ in range(connection.pool.get_stats()["pool_available"])]
+    with transaction.atomic():
+        pool.leave_to_others()
+        assert connection.connection is not None
+    pool.leave_to_others()
+    assert connection.connection is None
+    for other in held:
+        connection.pool.putconn(other)
+    connection.pool.resize(*before)
+
+
+def test_more_than_a_hundred_at_a_time_wait_instead_of_failing() -> None:
+    def ask(number: int) -> tuple[int, int]:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT %s, pg_backend_pid(), pg_sleep(0.02)", [number])
+                return cursor.fetchone()[:2]
+        finally:
+            connection.close()
+
+    before = pool.counters()
+    with ThreadPoolExecutor(120) as threads:
+        answers = list(threads.map(ask, range(240)))
+    assert [number for number, _ in answers] == list(range(240))
+    assert len({backend for _, backend in answers}) <= settings.DATABASE_CONNECTIONS
+    after = pool.counters()
+    assert after.requests - before.requests >= 240
+    assert after.waits > before.waits
+    assert (after.waiting, after.connection_errors) == (0, before.connection_errors)

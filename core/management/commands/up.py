@@ -22,6 +22,7 @@ from core.ops import first_run, metrics_files, programs
 from core.ops.joint_log import JointLog
 from core.ops.processes import die_with_parent
 from core.ops.supervisor import NAME, Supervisor
+from core.postgresql import pool as database_pool
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ def prepare() -> list[str]:
     news = first_run.run_all()
     for connection in connections.all(initialized_only=True):
         connection.close()
+    database_pool.close()  # who supervises needs none
     return news
 
 
