@@ -35,7 +35,7 @@ from core.api import audit, early, framing, problems, static_files  # isort: ski
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
-from core.ops import health  # isort: skip
+from core.ops import health, pools  # isort: skip
 
 die_with_parent()
 
@@ -83,6 +83,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     health.start()
     sealer.start()
     cache.start()
+    pools.start("web")
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(service.stop)

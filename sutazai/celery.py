@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
 from django.conf import settings
 
 from core.ops import file_broker
@@ -22,3 +22,10 @@ app.autodiscover_tasks()
 def log_as_everybody_does(**_: Any) -> None:
     """Keep Celery from formatting lines by itself: worker and beat log as the settings say."""
     logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_ready.connect
+def tell_of_the_workers_pools(**_: Any) -> None:
+    from core.ops import pools  # noqa: PLC0415 - Django is not set up when this module is imported
+
+    pools.start("worker")

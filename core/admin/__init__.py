@@ -10,6 +10,7 @@ from core.admin import (
     maintenance,
     people,
     platform,
+    pools,
     schedules,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "maintenance",
     "people",
     "platform",
+    "pools",
     "schedules",
 ]

@@ -8,6 +8,7 @@ from core.api.cache import CacheView, ClearView, InvalidateView
 from core.api.cors import CorsCheckView
 from core.api.keys import KeyViewSet
 from core.api.notifications import NotificationViewSet
+from core.api.pools import PoolsView
 from core.api.routers import SlashAgnosticRouter, either_way
 from core.api.usage import LimitsView
 
@@ -32,5 +33,6 @@ urlpatterns = [
     either_way("api/v1/cors-check", CorsCheckView.as_view(), "cors-check"),
     either_way("api/v1/limits", LimitsView.as_view(), "limits"),
     path("api/", include(own.urls)),
+    either_way("api/v1/pools", PoolsView.as_view(), "pools"),
     path("api/v1/", include(router.urls)),
 ]

@@ -41,6 +41,7 @@ PAGES = {
     "audit-none": "core/auditentry/?q=nobody",
     "limits": "core/allowance/",
     "runs": "core/maintenancerun/",
+    "pools": "pools/",
     "schedules": "django_celery_beat/periodictask/",
     "cache": "cache/",
 }
