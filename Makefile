@@ -6,6 +6,8 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 LOCK := $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 PYTEST := $(RUN) -m pytest
+COVER := --cov --cov-report= --cov-fail-under=0 --durations=15
+POSTGRESQL_REPORT := .tests-on-postgresql.txt
 SERVICES := $(RUN) -m tests.services run --
 SBOM ?= sbom.cdx.json
 
@@ -63,16 +65,25 @@ secret-scan: environment ## Look for secrets in the files that git tracks
 advisories: environment ## Look up known vulnerabilities of the requirements
 	$(RUN) bin/advisories.py requirements.txt
 
-# The tests of the first line run on both databases. The full run comes last: its summary is the result.
+# Two runs at a time, each with servers of its own: everything on SQLite, and on PostgreSQL what has to be true of both.
 .PHONY: unit
 unit: environment ## Run the tests on SQLite, PostgreSQL, Redis, RabbitMQ and Chromium
-	$(SERVICES) $(MAKE) --no-print-directory tests-on-postgresql tests-on-sqlite
+	@rm -f .coverage .coverage.*
+	@$(RUN) -m tests.services install
+	@echo "The tests on PostgreSQL run beside those on SQLite, and report after them."
+	@$(SERVICES) $(MAKE) --no-print-directory tests-on-postgresql >$(POSTGRESQL_REPORT) 2>&1 & other=$$!; \
+		$(SERVICES) $(MAKE) --no-print-directory tests-on-sqlite; on_sqlite=$$?; \
+		wait $$other; on_postgresql=$$?; \
+		printf '\nOn PostgreSQL:\n'; cat $(POSTGRESQL_REPORT); rm -f $(POSTGRESQL_REPORT); \
+		exit $$((on_sqlite + on_postgresql))
+	@$(RUN) -m coverage combine --quiet
+	@$(RUN) -m coverage report
 
 .PHONY: tests-on-postgresql tests-on-sqlite
 tests-on-postgresql:
-	@DATABASE_URL="$$SUTAZAI_TEST_POSTGRES_URL" $(PYTEST) -m both_databases --cov --cov-report= --cov-fail-under=0
+	@COVERAGE_FILE=.coverage.postgresql DATABASE_URL="$$SUTAZAI_TEST_POSTGRES_URL" $(PYTEST) -m both_databases $(COVER)
 tests-on-sqlite:
-	@$(PYTEST) --cov --cov-append
+	@COVERAGE_FILE=.coverage.sqlite $(PYTEST) $(COVER)
 
 .PHONY: coverage
 coverage: ## Show which lines the last test run missed
@@ -110,5 +121,5 @@ screenshots: environment ## Take the pictures of docs/images again
 
 .PHONY: clean
 clean: ## Remove .venv and what checks and tests left; never the data
-	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(SBOM)
+	rm -rf .venv .coverage .coverage.* $(POSTGRESQL_REPORT) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(SBOM)
 	find . -name __pycache__ -prune -exec rm -rf {} +

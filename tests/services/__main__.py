@@ -9,6 +9,7 @@ import threading
 from types import FrameType
 
 from tests.services.group import running_services
+from tests.services.packages import ensure_packages
 from tests.services.server import ServerError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,6 +28,9 @@ def main() -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, _stop)
     try:
+        if arguments.action == "install":
+            ensure_packages()
+            return 0
         with running_services() as services:
             try:
                 if arguments.action == "run":
@@ -47,6 +51,7 @@ def _parse() -> argparse.Namespace:
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="run a command that finds the servers in its environment")
     run.add_argument("command", nargs="+")
+    actions.add_parser("install", help="install the packages that are missing")
     actions.add_parser("up", help="keep them until Ctrl-C, and print how to reach them")
     return parser.parse_args()
 
