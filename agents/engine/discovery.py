@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from agents.engine import node_health, operations
+from agents.engine import node_health, operations, remembered
 from agents.engine.chosen_model import client_for, release_connection
 from agents.engine.process import writer
 from agents.models import Node, NodeModel
@@ -206,6 +206,7 @@ def _write_models(node: Node, installed: Iterable[InstalledModel], loaded: dict[
         )
         gone = NodeModel.objects.filter(node=node, is_available=True).exclude(name__in=rows)
         gone.update(is_available=False, is_loaded=False)
+        transaction.on_commit(remembered.forget)
 
 
 def _row(

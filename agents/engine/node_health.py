@@ -20,6 +20,7 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
+from agents.engine import remembered
 from agents.models import AgentTask, Node, NodeModel, TaskEvent
 from agents.ollama.errors import (
     AddressRefused,
@@ -57,6 +58,7 @@ def failed(place: NodeModel, error: OllamaError) -> None:
     node = place.node
     if isinstance(error, ModelNotFound):
         NodeModel.objects.filter(pk=place.pk).update(is_available=False, is_loaded=False)
+        remembered.forget()
     elif isinstance(error, Saturated):
         _spare(node)
     elif isinstance(error, AWAY):

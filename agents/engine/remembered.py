@@ -7,7 +7,10 @@ from typing import Any
 from cachetools import LRUCache, TTLCache, cached
 from django.db.models.signals import post_delete, post_save
 
+from agents.engine import statements
+from agents.engine.statements import KnownModel
 from agents.models import Agent, AgentVersion, NodeModel
+from core.models import CircuitBreaker
 
 # What another process changes of these holds here so much later at most.
 SECONDS = 1.0
@@ -16,6 +19,7 @@ _agents: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
 _agents_of_kind: TTLCache[Any, Agent] = TTLCache(maxsize=256, ttl=SECONDS)
 _versions: LRUCache[Any, AgentVersion] = LRUCache(maxsize=256)
 _builds: TTLCache[Any, list[str]] = TTLCache(maxsize=256, ttl=SECONDS)
+_models: TTLCache[Any, list[KnownModel]] = TTLCache(maxsize=1, ttl=SECONDS)
 _places: TTLCache[Any, NodeModel] = TTLCache(maxsize=256, ttl=SECONDS)
 
 
@@ -45,6 +49,12 @@ def version(version_id: uuid.UUID) -> AgentVersion:
     return AgentVersion.objects.get(pk=version_id)
 
 
+@cached(_models, lock=threading.Lock())
+def models() -> list[KnownModel]:
+    """Which models there are, the best first."""
+    return statements.known_models()
+
+
 @cached(_places, lock=threading.Lock())
 def place(node_model_id: int) -> NodeModel:
     """A model on a node, its node with it. Raises NodeModel.DoesNotExist."""
@@ -63,9 +73,11 @@ def forget(**_: Any) -> None:
     _agents.clear()
     _agents_of_kind.clear()
     _versions.clear()
+    _models.clear()
     _places.clear()
     _builds.clear()
 
 
-post_save.connect(forget, sender=Agent)
-post_delete.connect(forget, sender=Agent)
+for changing in (Agent, NodeModel, CircuitBreaker):
+    post_save.connect(forget, sender=changing)
+    post_delete.connect(forget, sender=changing)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 
-from agents.engine import statements
+from agents.engine import remembered
 from agents.engine.errors import ModelNotAvailable, ModelUnreachable
 from agents.engine.statements import KnownModel, Place
 from agents.models import AgentVersion
@@ -18,7 +18,7 @@ def resolve_model(version: AgentVersion, *, named: str = "") -> str:
     no node has it, or none whose breaker lets tasks through, the built-in model takes its place if the version allows
     that. Raises ModelNotAvailable, ModelUnreachable.
     """
-    models = statements.known_models()
+    models = remembered.models()
     wanted = canonical_model_name(named) or version.model
     chosen = wanted or _any_model(models)
     having = [model for model in models if model.name == chosen]

@@ -32,7 +32,9 @@ def disable(agent: Agent) -> None:
 
 
 def lose_the_model(agent: Agent) -> None:
-    NodeModel.objects.update(is_available=False)
+    for place in NodeModel.objects.all():
+        place.is_available = False
+        place.save()
 
 
 def shorten_the_limit(agent: Agent) -> None:
