@@ -72,19 +72,17 @@ class Caller:
 
 @dataclass(frozen=True)
 class Order:
-    """A call that was let in, and the task that it is going to be."""
+    """A call that was let in, and the task that it is going to be.
+
+    is_stored: whether the client may come back for the answer by its id.
+    """
 
     caller: Caller
     wanted: Wanted
     submission: operations.Submission
     identity: Identity
-    can_be_stored: bool
+    is_stored: bool
     kept: Kept | None = None
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the client may come back for the answer by its id."""
-        return self.can_be_stored and self.wanted.shape.get("store", True) is not False
 
     @property
     def goes_on_alone(self) -> bool:
@@ -160,12 +158,12 @@ def order(call: Call, form: Format[Any], body: bytes) -> Order:
         submission = _submission(call, caller, wanted, agent, model=model, key=_key_of(call, caller, body))
     except ModelNotAvailable as error:
         raise ModelUnknown(wanted.model) from error
-    task, can_be_stored = submission.task, call.path == RESPONSES
-    if submission.idempotency_key is None and not (can_be_stored and wanted.streams):
+    task, is_stored = submission.task, _is_stored(call, wanted)
+    if submission.idempotency_key is None and not (is_stored and wanted.streams):
         # A stream that can be resumed is numbered by its own task's events.
         task.request_key = kept_answers.key_of(task, wish=_wish(call))
     kept = kept_answers.find(task) if task.request_key else None
-    return Order(caller, wanted, submission, identity_of(task.pk, wanted.model), can_be_stored, kept)
+    return Order(caller, wanted, submission, identity_of(task.pk, wanted.model), is_stored, kept)
 
 
 def _wish(call: Call) -> bool | None:
@@ -195,9 +193,13 @@ def find(principal: Principal, name: str) -> tuple[Agent, str]:
     return agent, ""
 
 
+def _is_stored(call: Call, wanted: Wanted) -> bool:
+    return call.path == RESPONSES and wanted.shape.get("store", True) is not False
+
+
 def _input(call: Call, wanted: Wanted) -> JsonObject:
     """The call, and, where its client may come back, in what shape it is to be answered then."""
-    if call.path != RESPONSES:
+    if not _is_stored(call, wanted):
         return wanted.call
     return {**wanted.call, "client": {"model": wanted.model, "shape": wanted.shape}}
 

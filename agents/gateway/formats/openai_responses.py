@@ -70,6 +70,8 @@ def parse(body: JsonObject) -> Wanted:
     fields = Fields(body)
     model = required_model(fields)
     shared.refuse(fields, _UNSUPPORTED)
+    if fields.flag("background") and fields.flag("store") is False:
+        raise fields.refusal("store", "must be true for a response in the background")
     messages = _messages(fields)
     call: JsonObject = {"operation": "chat", "messages": messages}
     tools = [_tool(tool) for tool in fields.objects("tools")]

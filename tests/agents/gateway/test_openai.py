@@ -159,6 +159,21 @@ def test_responses_are_streamed_kept_and_resumed(gateway):
         client.responses.retrieve("resp_" + "0" * 32)
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_response_that_is_not_to_be_kept_is_not_given_out_again(gateway, streams):
+    client = gateway.openai
+    asked = {"model": "double", "input": "gone tomorrow", "store": False}
+    if streams:
+        response = next(iter(client.responses.create(**asked, stream=True))).response
+    else:
+        response = client.responses.create(**asked)
+    for ask in (client.responses.retrieve, client.responses.cancel):
+        with pytest.raises(openai.NotFoundError):
+            ask(response.id)
+    with pytest.raises(openai.BadRequestError, match="background"):
+        client.responses.create(**asked, background=True)
+
+
 def test_a_response_in_the_background_is_fetched_and_cancelled(gateway):
     client = gateway.openai
     slow = client.responses.create(model="double", input="[[t1000-d50]]", background=True)
