@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rest_framework.request import Request
 
 from core.models import ApiKey, TokenFamily, User, Verb
+from core.models.roles import NAMED_ONLY
 
 Credential = ApiKey | TokenFamily | None
 KEY, TOKEN, SESSION = "api-key", "token", "session"
@@ -28,13 +29,18 @@ class Principal:
         return KEY if isinstance(self.credential, ApiKey) else TOKEN
 
     @property
+    def credential_name(self) -> str:
+        """How the audit log names the credential: "api-key stz_<id>", "token", "session"; never the secret itself."""
+        return self.credential.credential_name if isinstance(self.credential, ApiKey) else self.kind
+
+    @property
     def api_key(self) -> ApiKey | None:
         return self.credential if isinstance(self.credential, ApiKey) else None
 
     @property
     def verbs(self) -> frozenset[Verb]:
         scope = self.credential.scope if isinstance(self.credential, ApiKey) else None
-        return self.user.verbs if scope is None else self.user.verbs & scope
+        return self.user.verbs - NAMED_ONLY if scope is None else self.user.verbs & scope
 
     @property
     def is_operator(self) -> bool:

@@ -43,7 +43,7 @@ class KeyForm(NewKeyMixin, forms.ModelForm):
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         label="May only",
-        help_text="Nothing ticked: all that its person may.",
+        help_text="Nothing ticked: all that its person may, except to manage models.",
     )
     agent_names = _names("Agents")
     model_names = _names("Models")

@@ -61,7 +61,7 @@ def _origin_of_holder(request: HttpRequest, holder: Holder, request_id: str) -> 
     return context.Origin(
         actor_id=user.pk if user else None,
         actor_name=user.get_username() if user else "",
-        credential=f"api-key stz_{key.key_id}" if key else holder.kind,
+        credential=key.credential_name if key else holder.kind,
         address=address_of(request),
         request_id=request_id,
     )
@@ -71,7 +71,7 @@ def _credential(request: HttpRequest, user: User | None) -> str:
     """Name what a request was signed with, or tried to be. REST framework leaves what it accepted in `auth`."""
     accepted = getattr(request, "auth", None)
     if isinstance(accepted, ApiKey):
-        return f"api-key stz_{accepted.key_id}"
+        return accepted.credential_name
     if accepted is not None:
         return "token"
     if header := request.META.get("HTTP_AUTHORIZATION", ""):

@@ -22,7 +22,10 @@ MAX_OVERLAP_HOURS = 24 * 30
 
 
 class KeyInput(StrictSerializer):
-    """A key to make; what it does not name limits nothing. verbs: what it may do of what you may."""
+    """A key to make; what it does not name limits nothing. verbs: what it may do of what you may.
+
+    "models", for managing models on nodes, only a key may that names it, and only an operator's.
+    """
 
     name = TextField(max_length=api_keys.MAX_LABEL_CHARACTERS, required=False, allow_blank=True, default="")
     verbs = serializers.ListField(child=serializers.ChoiceField(choices=Verb.choices), max_length=10, default=list)

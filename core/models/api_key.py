@@ -39,6 +39,11 @@ class ApiKey(UUIDModel):
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at) and self.user.is_active
 
     @property
+    def credential_name(self) -> str:
+        """How the audit log names the key, without its secret."""
+        return f"api-key stz_{self.key_id}"
+
+    @property
     def scope(self) -> frozenset[Verb] | None:
         """The verbs that the key is limited to; None where it is not."""
         return frozenset(map(Verb, self.verbs)) or None

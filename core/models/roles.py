@@ -17,6 +17,7 @@ class Verb(models.TextChoices):
     SUBMIT = "submit", "Give work to agents"
     OPERATE = "operate", "See and steer everybody's work"
     METRICS = "metrics", "Read the metrics"
+    MODELS = "models", "Manage models on nodes"
 
 
 VERBS: dict[str, frozenset[Verb]] = {
@@ -25,6 +26,9 @@ VERBS: dict[str, frozenset[Verb]] = {
     Role.OPERATOR: frozenset(Verb),
     Role.ADMINISTRATOR: frozenset(Verb),
 }
+
+# What only a key does whose scope names it, whatever its person may: it fills and empties the disks of model servers.
+NAMED_ONLY = frozenset({Verb.MODELS})
 
 # Operators use the console. Administrators do everything there; what operators do not stands below.
 STAFF = (Role.OPERATOR, Role.ADMINISTRATOR)

@@ -95,6 +95,7 @@ class World:
             "operator": self._with_key(operator),
             "operator's key: submit": self._with_key(operator, verbs=[Verb.SUBMIT]),
             "operator's key: metrics": self._with_key(operator, verbs=[Verb.METRICS]),
+            "operator's key: models": self._with_key(operator, verbs=[Verb.MODELS]),
             "administrator": self._with_key(people[Role.ADMINISTRATOR]),
             BROWSER: Client(),
         }

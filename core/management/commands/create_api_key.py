@@ -14,7 +14,7 @@ from core.models import User, Verb
 class Command(BaseCommand):
     help = (
         "Make an API key for a user and print it, alone, on standard output. It can never be shown again. "
-        "What it is not limited to, it may do as its user may."
+        "What it is not limited to, it may do as its user may, but models it manages only if the verb is named."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -5,7 +5,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from core.access import api_keys
+from core.access import api_keys, tokens
 from core.access.limits.allowances import level_of
 from core.access.limits.subjects import Subject
 from core.access.principal import Principal
@@ -130,11 +130,22 @@ def test_a_key_may_do_less_than_its_person_and_never_more():
         (user, everything, {Verb.READ, Verb.SUBMIT}),
         (operator, api_keys.Scope(verbs=[Verb.METRICS]), {Verb.METRICS}),
         (operator, everything, set(Verb)),
+        (operator, api_keys.Scope(), set(Verb) - {Verb.MODELS}),
+        (operator, api_keys.Scope(agent_names=["helper"]), set(Verb) - {Verb.MODELS}),
+        (operator, api_keys.Scope(verbs=[Verb.MODELS]), {Verb.MODELS}),
+        (user, api_keys.Scope(verbs=[Verb.MODELS]), set()),
     ]
     for person, scope, verbs in cases:
         principal = Principal(person, api_keys.issue(person, scope=scope)[0])
         assert principal.verbs == verbs
         assert principal.is_operator is (Verb.OPERATE in verbs)
+
+
+def test_without_a_key_nobody_may_do_what_keys_must_name():
+    operator = make_operator()
+    family = tokens.verify(tokens.begin(operator).access)
+    for credential in (None, family):
+        assert Principal(operator, credential).verbs == set(Verb) - {Verb.MODELS}
 
 
 def test_after_a_rotation_both_keys_work_for_a_while():

@@ -75,6 +75,17 @@ def test_a_key_is_limited_to_names_that_can_be_ones(browser):
     assert not ApiKey.objects.exists()
 
 
+def test_operators_are_offered_the_right_to_manage_models_and_others_are_not(browser):
+    assert 'value="models"' not in browser.get(SETTINGS).text
+    operators = Client()
+    operators.force_login(make_operator())
+    page = operators.get(SETTINGS).text
+    assert 'value="models"' in page
+    assert "all that you may, except to manage models" in page
+    made = operators.post("/settings/keys/", {"verbs": [Verb.MODELS]})
+    assert api_keys.verify(made.context["text"]).verbs == ["models"]
+
+
 def test_nobody_asks_for_more_than_they_may(browser):
     response = browser.post("/settings/keys/", {"verbs": [Verb.OPERATE]})
     assert response.status_code == 200
