@@ -30,7 +30,7 @@ from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from agents.gateway import asgi as gateway  # isort: skip
 from core import cache  # isort: skip
-from core.access.watch import Holder, watch  # isort: skip
+from core.access.watch import Holder, while_wanted  # isort: skip
 from core.api import audit, early, framing, problems, static_files  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
@@ -159,11 +159,13 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
     await _django(_plain(scope, body), _replay(body), answer.send)
     if answer.follow:
         await send(answer.start)
-        await _while_wanted(receive, answer, _stream(answer, send))
+        await while_wanted(_stream(answer, send), Holder.read(answer.holder), _disconnected(receive))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-    elif answer.wait_for and not await _while_wanted(receive, answer, _answer_later(answer, send)):
-        await asyncio.to_thread(_note_signed_out, scope, answer)
-        await _refuse(scope, send, SIGNED_OUT, request_id=answer.request_id)
+    elif answer.wait_for:
+        work = _answer_later(answer, send)
+        if not await while_wanted(work, Holder.read(answer.holder), _disconnected(receive)):
+            await asyncio.to_thread(_note_signed_out, scope, answer)
+            await _refuse(scope, send, SIGNED_OUT, request_id=answer.request_id)
 
 
 def _plain(scope: Scope, body: bytes) -> Scope:
@@ -255,24 +257,6 @@ def _note_signed_out(scope: Scope, answer: _Answer) -> None:
         audit.note_signed_out(early.request_of(scope), Holder.read(answer.holder), answer.request_id)
     finally:
         close_old_connections()
-
-
-async def _while_wanted(receive: Receive, answer: _Answer, work: Awaitable[None]) -> bool:
-    """Do the work until it is done, the client has gone, or may not have it any more; the task goes on either way.
-
-    False in the last case.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(receive))
-    losing = asyncio.ensure_future(watch.until_void(Holder.read(answer.holder)))
-    try:
-        await asyncio.wait({working, leaving, losing}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-        return working.done() or leaving.done()
-    finally:
-        for part in (working, leaving, losing):
-            part.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:

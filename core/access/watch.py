@@ -7,7 +7,7 @@ holders have lost it: the person is inactive, has another role or another passwo
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 
 from django.contrib.sessions.models import Session
@@ -117,3 +117,20 @@ def _is_same(user: User | None, holder: Holder) -> bool:
 
 
 watch = Watch()
+
+
+async def while_wanted(work: Awaitable[None], holder: Holder, leaving: Awaitable[None] | None = None) -> bool:
+    """Do work until it is done, its client leaves, or the holder has lost the right to it; False in the last case.
+
+    leaving: returns when the client has gone; None where the work itself notices that.
+    """
+    working, losing = asyncio.ensure_future(work), asyncio.ensure_future(watch.until_void(holder))
+    ends = {losing} if leaving is None else {losing, asyncio.ensure_future(leaving)}
+    try:
+        await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done() or not losing.done()
+    finally:
+        for part in (working, *ends):
+            part.cancel()
