@@ -44,16 +44,25 @@ def _pause() -> None:
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
 
-# Short work that an event loop must not do itself: looking at rows, checking credentials.
-_helpers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="loop-helper")
+
+class Helpers:
+    """A few threads that do for event loops what these must not do themselves."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
+
+    async def __call__(
+        self, work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result:
+        """Call a function that may ask the database."""
+        call = functools.partial(
+            contextvars.copy_context().run, _with_connection, functools.partial(work, *args, **kwargs)
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
-async def in_thread(work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-    """Call a function that may ask the database, in a thread, for an event loop."""
-    call = functools.partial(
-        contextvars.copy_context().run, _with_connection, functools.partial(work, *args, **kwargs)
-    )
-    return await asyncio.get_running_loop().run_in_executor(_helpers, call)
+# For short work: looking at rows, checking credentials.
+in_thread = Helpers("loop-helper", 8)
 
 
 def _with_connection(work: Callable[[], Result]) -> Result:
