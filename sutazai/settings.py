@@ -379,7 +379,7 @@ CONTENT_SECURITY_POLICY = {
 CORS_ALLOWED_ORIGINS = origins("SUTAZAI_CORS_ORIGINS")
 CORS_ALLOW_CREDENTIALS = env.bool("SUTAZAI_CORS_CREDENTIALS", default=False)
 CORS_URLS_REGEX = r"^/(api|v1|ollama)/"
-CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "last-event-id", "prefer", "x-request-id"]
+CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "last-event-id", "prefer", "x-request-id", "x-sutazai-node"]
 CORS_EXPOSE_HEADERS = [
     *("Idempotent-Replay", "Location", "Preference-Applied", "Retry-After", "X-Request-Id"),
     *(f"X-SutazAI-{name}" for name in ("Task", "Node", "Cache", "Truncated", "Queue-Wait")),
@@ -392,7 +392,10 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 DATA_UPLOAD_MAX_NUMBER_FILES = 0  # no form of ours takes a file
 # Calls of models carry whole conversations, and pictures.
 GATEWAY_BODY_BYTES = positive_int("SUTAZAI_GATEWAY_BODY_BYTES", 32 * 2**20)
-# How long a body may take to arrive; whoever sends slower than this holds connections open on purpose.
+# Files of models, which are passed on to a node as they come.
+BLOB_BYTES = positive_int("SUTAZAI_BLOB_BYTES", 64 * 2**30)
+# How long a body may take to arrive (a model's file: each part of it); whoever sends slower than this holds
+# connections open on purpose.
 BODY_SECONDS = positive_float("SUTAZAI_BODY_SECONDS", 60)
 
 # The gateway ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from agents.gateway import door, failures, listings, replies, responses
+from agents.gateway import door, failures, listings, management, replies, responses
 from agents.gateway.calls import BodyRefused, Call, ClientGone, Receive, Scope, Send
 from agents.gateway.door import ModelUnknown
 from agents.gateway.failures import Refusal
@@ -63,7 +63,7 @@ def _methods(path: str) -> dict[str, Handler] | None:
         return {"POST": _text}
     if path in VECTOR_FORMATS:
         return {"POST": _vectors}
-    return listings.route(path) or responses.route(path)
+    return listings.route(path) or responses.route(path) or management.route(path)
 
 
 async def _text(call: Call) -> None:

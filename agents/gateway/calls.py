@@ -1,7 +1,7 @@
 """A request of a foreign client as the dispatcher got it, and the ways to answer it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from agents.gateway.formats.base import JSON, Failure
+from core.access.principal import Principal
 from core.api import early
 from core.api.request_id import choose
 
@@ -32,14 +33,23 @@ class BodyRefused(Exception):
         self.failure = failure
 
 
+def _too_large(most_bytes: int) -> BodyRefused:
+    text = f"The body of a request may have {most_bytes} bytes."
+    return BodyRefused(Failure(status=413, message=text, code="body-too-large"))
+
+
 @dataclass
 class Call:
-    """One HTTP request. path: below the gateway's prefix, as the foreign server has it."""
+    """One HTTP request. path: below the gateway's prefix, as the foreign server has it.
+
+    principal: who makes it, once that is known.
+    """
 
     scope: Scope
     receive: Receive
     send: Send
     path: str
+    principal: Principal | None = None
 
     @property
     def method(self) -> str:
@@ -59,24 +69,42 @@ class Call:
 
     async def body(self) -> bytes:
         """Read the whole body. Raises BodyRefused, ClientGone."""
-        parts: list[bytes] = []
-        size, has_more = 0, True
         try:
             async with asyncio.timeout(settings.BODY_SECONDS):
-                while has_more:
-                    message = await self.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    part, has_more = message.get("body", b""), message.get("more_body", False)
-                    size += len(part)
-                    if size > settings.GATEWAY_BODY_BYTES:
-                        text = f"The body of a request may have {settings.GATEWAY_BODY_BYTES} bytes."
-                        raise BodyRefused(Failure(status=413, message=text, code="body-too-large"))
-                    parts.append(part)
+                return b"".join([part async for part in self.parts(settings.GATEWAY_BODY_BYTES)])
         except TimeoutError:
             text = f"The body of a request must arrive within {settings.BODY_SECONDS:g} seconds."
             raise BodyRefused(Failure(status=408, message=text, code="body-too-slow")) from None
-        return b"".join(parts)
+
+    async def parts(self, most_bytes: int, *, patience: float | None = None) -> AsyncIterator[bytes]:
+        """Read the body as it comes; no part is empty. patience: seconds that each may take.
+
+        Raises BodyRefused, ClientGone.
+        """
+        size, has_more = int(self.headers.get("content-length", 0)), True
+        if size > most_bytes:
+            raise _too_large(most_bytes)
+        size = 0
+        while has_more:
+            message = await self._received(patience)
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part, has_more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if size > most_bytes:
+                raise _too_large(most_bytes)
+            if part:
+                yield part
+
+    async def _received(self, patience: float | None) -> Message:
+        if patience is None:
+            return await self.receive()
+        try:
+            async with asyncio.timeout(patience):
+                return await self.receive()
+        except TimeoutError:
+            text = f"Nothing more of the body came within {patience:g} seconds."
+            raise BodyRefused(Failure(status=408, message=text, code="body-too-slow")) from None
 
     async def disconnected(self) -> None:
         """Wait until the client has gone."""
@@ -88,7 +116,7 @@ class Call:
         lines = [(b"content-type", content_type.encode()), (b"x-request-id", self.request_id.encode())]
         if length is not None:
             lines.append((b"content-length", str(length).encode()))
-        lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        lines += [(name.lower().encode("latin-1"), value.encode()) for name, value in headers]
         lines += self._guarding_headers()
         await self.send({"type": "http.response.start", "status": status, "headers": lines})
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +18,7 @@ from agents.engine.kept_answers import Kept
 from agents.engine.owners import this_process
 from agents.engine.submit import prepare
 from agents.gateway import direct, failures
-from agents.gateway.calls import Call, Headers
+from agents.gateway.calls import BodyRefused, Call, ClientGone, Headers
 from agents.gateway.failures import Refusal
 from agents.gateway.formats.base import Format, Identity, Wanted
 from agents.kinds import KINDS
@@ -98,7 +98,7 @@ def guarded(
     with context.entered(lambda: _origin(call, meta)), logs.belonging_to(logs.request_id, call.request_id):
         try:
             return work(*args, **kwargs)
-        except (ModelUnknown, Refusal):
+        except (ModelUnknown, Refusal, BodyRefused, ClientGone):
             raise
         except Exception as error:
             failure, headers = failures.of_error(error)
@@ -120,7 +120,11 @@ def meta_of(call: Call) -> dict[str, Any]:
 
 
 def _origin(call: Call, meta: dict[str, Any]) -> context.Origin:
-    return context.Origin(address=clients.address_in(meta), request_id=call.request_id)
+    origin = context.Origin(address=clients.address_in(meta), request_id=call.request_id)
+    if (who := call.principal) is None:
+        return origin
+    name, credential = who.user.get_username(), who.credential_name
+    return replace(origin, actor_id=who.user.pk, actor_name=name, credential=credential)
 
 
 def enter(call: Call, verb: Verb) -> Caller:
@@ -130,7 +134,7 @@ def enter(call: Call, verb: Verb) -> Caller:
     if found is None:
         requests.refuse_excess(requests.count_anonymous(clients.address_in(meta_of(call))))
         raise NotAuthenticated("Send an API key: Authorization: Bearer stz_…")
-    principal = Principal(*found)
+    call.principal = principal = Principal(*found)
     quotas = requests.count(levels(subjects_of(principal.user, principal.api_key)))
     requests.refuse_excess(quotas)
     if verb not in principal.verbs:

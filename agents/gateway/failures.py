@@ -6,6 +6,7 @@ from http import HTTPStatus
 from agents.engine.answers import Ended
 from agents.gateway.calls import Headers
 from agents.gateway.formats.base import Failure
+from agents.ollama.errors import OllamaError
 from core.api import problems
 from core.exceptions import Refused
 
@@ -21,7 +22,7 @@ class Refusal(Exception):
         self.headers = headers
 
 
-# How a task that gave no answer is told; other failures are the model server's.
+# How it is told that there is no answer; other failures are the model server's.
 STATUS = {
     "cancelled": HTTPStatus.CONFLICT,
     "cannot-embed": HTTPStatus.BAD_REQUEST,
@@ -35,18 +36,21 @@ STATUS = {
     "rejected": HTTPStatus.BAD_REQUEST,
     "saturated": HTTPStatus.SERVICE_UNAVAILABLE,
     "server-error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "stream-error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 RETRY_SECONDS = 5
 
 
 def of_task(ended: Ended) -> Failure:
     """Tell why a task has no answer."""
-    status = STATUS.get(ended.error_code, HTTPStatus.BAD_GATEWAY)
-    return Failure(status=status, message=ended.error_detail or "The task failed.", code=ended.error_code)
+    return _failure(ended.error_code, ended.error_detail or "The task failed.")
 
 
 def of_error(error: Exception) -> tuple[Failure, dict[str, str]]:
     """Tell what an error means to the client, and with which headers. What nobody expected is logged."""
+    if isinstance(error, OllamaError):
+        refused = refusal(_failure(error.code, error.detail))
+        return refused.failure, dict(refused.headers)
     problem = problems.problem_of(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("A call could not be answered.", exc_info=error)
@@ -54,6 +58,10 @@ def of_error(error: Exception) -> tuple[Failure, dict[str, str]]:
     if isinstance(error, Refused):
         return Failure.of(error), headers
     return Failure(status=problem.status, message=problem.detail or problem.title, code=problem.code), headers
+
+
+def _failure(code: str, detail: str) -> Failure:
+    return Failure(status=STATUS.get(code, HTTPStatus.BAD_GATEWAY), message=detail, code=code)
 
 
 def refusal(failure: Failure) -> Refusal:

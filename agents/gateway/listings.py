@@ -13,11 +13,10 @@ from agents.gateway.calls import Call
 from agents.gateway.door import AGENT_PREFIX, ModelUnknown
 from agents.gateway.failures import Refusal
 from agents.gateway.formats import ollama_models, ollama_shared, openai_chat, openai_models
-from agents.gateway.formats.base import PLAIN, RUNNING, Failure
+from agents.gateway.formats.base import PLAIN, RUNNING
 from agents.kinds.model_call import ModelCall
 from agents.models import Agent, Node, NodeModel
 from agents.models.node import canonical_model_name
-from agents.ollama.errors import OllamaError
 from agents.ollama.types import Details, InstalledModel, LoadedModel, ModelDetails
 from core.access.principal import Principal
 from core.models import Verb
@@ -170,8 +169,6 @@ async def _show(call: Call) -> None:
             return ollama_models.show(details(principal, name))
         except ModelUnknown as unknown:
             raise Refusal(ollama_shared.model_missing(unknown.name)) from unknown
-        except OllamaError as error:
-            raise Refusal(Failure(status=error.status or 502, message=error.detail, code=error.code)) from error
 
     await _listing(render)(call)
 

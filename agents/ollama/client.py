@@ -92,14 +92,32 @@ class OllamaClient:
             return exchange.embedded(request, response.read(exchange.MAX_ANSWER_BYTES))
 
     def pull(
-        self, model: str, *, interrupt: Interrupt | None = None, deadline: float | None = None
+        self,
+        model: str,
+        *,
+        insecure: bool = False,
+        interrupt: Interrupt | None = None,
+        deadline: float | None = None,
     ) -> Iterator[Progress]:
         """Download a model; the last step has the status "success". A broken pull resumes next time.
 
+        insecure: whether its registry may do without TLS.
         Raises StreamError for a model that the registry does not have. Source: POST /api/pull.
         """
-        body: JsonObject = {"model": model, "stream": True}
+        body: JsonObject = {"model": model, "insecure": insecure, "stream": True}
         return self._stream(Streamed("/api/pull", body, protocol.progress_stream()), interrupt, deadline)
+
+    def push(
+        self,
+        model: str,
+        *,
+        insecure: bool = False,
+        interrupt: Interrupt | None = None,
+        deadline: float | None = None,
+    ) -> Iterator[Progress]:
+        """Upload a model to the registry that its name names, with progress as pull(). Source: POST /api/push."""
+        body: JsonObject = {"model": model, "insecure": insecure, "stream": True}
+        return self._stream(Streamed("/api/push", body, protocol.progress_stream()), interrupt, deadline)
 
     def create(
         self,

@@ -225,8 +225,8 @@ def generate_stream() -> ReplyStream[ChatChunk]:
 
 
 def progress_stream() -> ReplyStream[Progress]:
-    """Read the reply to /api/pull and /api/create."""
-    return ReplyStream(parse_progress, lambda progress: progress.status == "success")
+    """Read the reply to /api/pull, /api/push and /api/create."""
+    return ReplyStream(parse_progress, lambda progress: progress.is_last)
 
 
 def decode_object(data: bytes) -> JsonObject:
@@ -297,7 +297,7 @@ def parse_tool_call(value: Any) -> ToolCall:
 
 
 def parse_progress(value: JsonObject) -> Progress:
-    """Read a line of /api/pull or /api/create."""
+    """Read a line of /api/pull, /api/push or /api/create."""
     return Progress(
         status=_text(value, "status"),
         digest=_text(value, "digest"),

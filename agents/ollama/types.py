@@ -157,12 +157,17 @@ class EmbedResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One step of a pull or create; byte counts only while something is transferred."""
+    """One step of a pull, push or create; byte counts only while something is transferred."""
 
     status: str
     digest: str = ""
     total_bytes: int = 0
     completed_bytes: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        """True if all is done."""
+        return self.status == "success"
 
     @property
     def has_output(self) -> bool:

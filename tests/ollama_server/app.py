@@ -86,6 +86,7 @@ class App:
             "/api/delete": {"DELETE": native.delete},
             "/api/copy": {"POST": native.copy},
             "/api/pull": {"POST": native.pull},
+            "/api/push": {"POST": native.push},
             "/api/create": {"POST": native.create},
             "/api/blobs/*": {"HEAD": native.has_blob, "POST": native.upload_blob},
             "/api/generate": {"POST": native.generate},
@@ -99,6 +100,11 @@ class App:
             "/__stats": {"GET": self._show_stats},
             "/__control": {"POST": self._control},
         }
+
+    @property
+    def blobs(self) -> frozenset[str]:
+        """The digests of the files that were uploaded."""
+        return frozenset(self._catalogue.blobs)
 
     async def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request; cancelled when its client goes away."""

@@ -147,6 +147,8 @@ def _take_request(buffer: bytearray) -> Request | None:
 
 def _take_chunks(buffer: bytearray, start: int) -> tuple[bytes, int] | None:
     """Join a chunked body; returns it and where it stops, or None if more must come."""
+    if not buffer.endswith(b"0\r\n\r\n"):  # nobody sends a second request before the first is answered
+        return None
     parts: list[bytes] = []
     while (line_end := buffer.find(b"\r\n", start)) >= 0:
         size = int(buffer[start:line_end].split(b";")[0], 16)

@@ -1,7 +1,7 @@
 """The pace and the faults of one answer, written as words joined by hyphens: "t100-f200-d50-cut3".
 
 t100       100 tokens (without it: the echo of the prompt, whatever its length)
-f200       the first byte after 200 ms        d50   each further token after 50 ms
+f200       the first byte after 200 ms        d50   each further token (or step of a pull) after 50 ms
 l500       loading takes 500 ms               p8    8 slots for this model
 think3     3 thinking tokens (when thinking)
 split1     send the bytes one by one, each in a TCP segment of its own

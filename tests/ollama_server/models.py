@@ -73,6 +73,12 @@ class Model:
         }
 
 
+def make(name: str) -> Model:
+    """A model of this name, with what its base name can do."""
+    base = name.lower().split(":")[0].rsplit("/", 1)[-1]
+    return Model(full_name(name), CAPABILITIES.get(base, PLAIN))
+
+
 class Catalogue:
     """The installed models and the uploaded blobs."""
 
@@ -83,10 +89,12 @@ class Catalogue:
             self.install(name)
 
     def install(self, name: str) -> Model:
-        base = name.lower().split(":")[0].rsplit("/", 1)[-1]
-        model = Model(full_name(name), CAPABILITIES.get(base, PLAIN))
-        self._models[model.name] = model
+        model = make(name)
+        self.add(model)
         return model
+
+    def add(self, model: Model) -> None:
+        self._models[model.name] = model
 
     def all(self) -> list[Model]:
         """Newest first."""

@@ -12,7 +12,7 @@ from tests.ollama_server import answers, knobs
 from tests.ollama_server.generation import QUEUE_FULL, Answer, Format, Generator, Job, commit_early_fault
 from tests.ollama_server.http import NDJSON, Reply, Request
 from tests.ollama_server.knobs import Knobs
-from tests.ollama_server.models import CONTEXT_LENGTH, REGISTRY, Catalogue, Model, full_name, timestamp
+from tests.ollama_server.models import CONTEXT_LENGTH, REGISTRY, Catalogue, Model, full_name, make, timestamp
 from tests.ollama_server.parsing import (
     Refusal,
     check_format,
@@ -274,12 +274,27 @@ class NativeApi:
         if full_name(name) not in REGISTRY:
             await _progress(body, reply, [*steps, {"error": "pull model manifest: file does not exist"}])
             return
-        model = self._catalogue.find(name) or self._catalogue.install(name)
+        model = self._catalogue.find(name) or make(name)
         short, size = model.digest[:12], model.size_bytes
         for step in range(PULL_STEPS + 1):
             done = {"completed": size * step // PULL_STEPS} if step else {}
             steps.append({"status": f"pulling {short}", "digest": f"sha256:{model.digest}", "total": size} | done)
         steps += [{"status": status} for status in ("verifying sha256 digest", "writing manifest", "success")]
+        pace = self.knobs_for(request.path, model, "").d or 0
+        await _progress(body, reply, steps, pace=pace, finish=lambda: self._catalogue.add(model))
+
+    async def push(self, request: Request, reply: Reply) -> None:
+        body = parse_body(request.body)
+        if not body.get("model"):
+            raise Refusal(400, "model is required")
+        steps: list[dict[str, Any]] = [{"status": "retrieving manifest"}]
+        model = self._catalogue.find(body["model"])
+        if model is None:
+            await _progress(body, reply, [*steps, {"error": "couldn't retrieve manifest"}])
+            return
+        size = model.size_bytes
+        steps += [{"status": f"pushing {model.digest[:12]}", "digest": f"sha256:{model.digest}", "total": size}]
+        steps += [{"status": status} for status in ("pushing manifest", "success")]
         await _progress(body, reply, steps)
 
     async def create(self, request: Request, reply: Reply) -> None:
@@ -340,14 +355,26 @@ def _embed_inputs(value: Any) -> list[str]:
     return texts
 
 
-async def _progress(body: dict[str, Any], reply: Reply, steps: list[dict[str, Any]]) -> None:
-    if body.get("stream") is False:
-        last = steps[-1]
+async def _progress(
+    body: dict[str, Any],
+    reply: Reply,
+    steps: list[dict[str, Any]],
+    *,
+    pace: int = 0,
+    finish: Callable[[], None] = lambda: None,
+) -> None:
+    """Tell of steps, so many milliseconds apart; `finish` does what the last one tells."""
+    is_whole = body.get("stream") is False
+    for step in steps[:-1]:
+        if not is_whole:
+            reply.write(NDJSON, [_line(step)])
+        await asyncio.sleep(pace / 1000)
+    finish()
+    last = steps[-1]
+    if is_whole:
         reply.json(500 if "error" in last else 200, last)
         return
-    for step in steps:
-        reply.write(NDJSON, [_line(step)])
-        await asyncio.sleep(0)
+    reply.write(NDJSON, [_line(last)])
     reply.end()
 
 
