@@ -401,6 +401,8 @@ BODY_SECONDS = positive_float("SUTAZAI_BODY_SECONDS", 60)
 # The gateway ------------------------------------------------------------------------------------------------------
 # Who answers clients of Ollama and OpenAI: the web process itself, or workers.
 GATEWAY_LANE = one_of("SUTAZAI_GATEWAY_LANE", ("quick", "celery"))
+# Texts of one embedding call that one task takes; more are spread over nodes and slots.
+EMBEDDING_PART = positive_int("SUTAZAI_EMBEDDING_PART", 64)
 
 # API --------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

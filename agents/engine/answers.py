@@ -119,6 +119,12 @@ def whole_piece(task_id: uuid.UUID) -> JsonObject:
     return join(pieces)
 
 
+def part_ids(task_id: uuid.UUID) -> list[uuid.UUID]:
+    """Find the further tasks that answer the same call, in their order."""
+    asked = AgentTask.objects.filter(pk=task_id).values_list("input", flat=True).first() or {}
+    return [uuid.UUID(part) for part in asked.get("parts", ())]
+
+
 def read(task_id: uuid.UUID) -> Ended:
     """Tell how a task ended. Raises Gone."""
     task = AgentTask.objects.filter(pk=task_id).first()

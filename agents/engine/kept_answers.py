@@ -21,7 +21,7 @@ from core import cache
 from core.cache import Stamp
 
 # What says how a call is to be answered, and nothing about the answer.
-_ABOUT_THE_CALL = frozenset({"client", "keep_alive"})
+_ABOUT_THE_CALL = frozenset({"client", "keep_alive", "parts"})
 _FIGURES = ("model", "done_reason", "prompt_tokens", "output_tokens", "total_seconds", "load_seconds",
             "prompt_eval_seconds", "eval_seconds")  # fmt: skip
 
@@ -50,10 +50,11 @@ class Kept:
         return cls(**{**value, "last": ChatChunk(**value["last"], done=True)})
 
 
-def key_of(task: AgentTask, *, wish: bool | None) -> str:
+def key_of(task: AgentTask, *, wish: bool | None, is_part: bool = False) -> str:
     """The key that equal calls share; empty where an answer must be made anew.
 
-    wish: what the caller says: share, do not, or nothing.
+    wish: what the caller says: share, do not, or nothing. is_part: the task is a part of a call, which may end with
+    that call, and so shares with parts of calls alone.
     """
     if task.kind != ModelCall.name or wish is False or not settings.CACHE_SECONDS:
         return ""
@@ -61,6 +62,8 @@ def key_of(task: AgentTask, *, wish: bool | None) -> str:
         return ""
     call = {name: value for name, value in task.input.items() if name not in _ABOUT_THE_CALL}
     what = [str(task.team_id), task.model, remembered.builds(task.model), str(task.version_id), call]
+    if is_part:
+        what.append("part")
     return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

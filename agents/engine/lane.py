@@ -125,7 +125,21 @@ def _cancel_what_was_written(pending: "Future[operations.Submitted]") -> None:
     if not pending.cancelled() and pending.exception() is None:
         submitted = pending.result()
         if not submitted.is_replay and not submitted.shares:
-            writer.send(operations.cancel, submitted.task_id)
+            for one in (submitted, *submitted.parts):
+                writer.send(operations.cancel, one.task_id)
+
+
+async def parts(
+    submission: operations.Submission, submitted: operations.Submitted
+) -> list[tuple[operations.Submission, operations.Submitted]]:
+    """Tell what `answer` needs for each task of a call, in their order."""
+    if submitted.is_replay:
+        earlier = await in_thread(answers.part_ids, submitted.task_id)
+        others = [(submission, operations.Submitted(task_id, is_replay=True)) for task_id in earlier]
+    else:
+        paired = zip(submission.parts, submitted.parts, strict=True)
+        others = [(replace(submission, task=task, parts=()), part) for task, part in paired]
+    return [(submission, submitted), *others]
 
 
 async def listen(task_id: uuid.UUID, listener: Listener | None, *, after: int = 0, skips_void: bool = True) -> Answer:

@@ -10,7 +10,7 @@ import copy
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -46,13 +46,19 @@ DEADLINE_PASSED = ("deadline-passed", "The task was not finished before its dead
 
 @dataclass(frozen=True)
 class Submission:
-    """A task to write down, not saved yet, with what belongs to it."""
+    """A task to write down, not saved yet, with what belongs to it.
+
+    parts: further tasks that answer the same call, accepted with the first or not at all, and charged with it.
+    may_share: whether an equal task that is being answered will do as well.
+    """
 
     task: AgentTask
     new_session: ChatSession | None
     message: ChatMessage | None
     idempotency_key: idempotency.IdempotencyKey | None
     charge: Charge | None = None
+    parts: tuple[AgentTask, ...] = ()
+    may_share: bool = True
     tries: list[datetime] = field(default_factory=list)
 
 
@@ -61,12 +67,20 @@ class Submitted:
     """is_replay: an earlier request made the task. shares: an equal request is being answered by it, and takes part.
 
     granted: the task as it was written, and its place, where the process that it is reserved for runs it at once.
+    parts: the same of the call's further tasks.
     """
 
     task_id: uuid.UUID
     is_replay: bool = False
     shares: bool = False
     granted: AgentTask | None = None
+    parts: "tuple[Submitted, ...]" = ()
+
+    @classmethod
+    def of(cls, tasks: Sequence[AgentTask]) -> "Submitted":
+        """Tell of a call's tasks as they were written."""
+        first, *others = (cls(task.pk, granted=task if task.runner else None) for task in tasks)
+        return replace(first, parts=tuple(others)) if others else first
 
 
 def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted | Exception]:
@@ -86,9 +100,9 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     leaders = statements.being_answered({submission.task.request_key for submission in submissions} - {""})
     for submission in submissions:
         if submission.task.pk in written:
-            answers.append(Submitted(submission.task.pk))
+            answers.append(Submitted.of([submission.task, *submission.parts]))
             continue
-        if leader := leaders.get(submission.task.request_key):
+        if submission.may_share and (leader := leaders.get(submission.task.request_key)):
             answers.append(Submitted(leader, shares=True))
             continue
         task = copy.copy(submission.task)
@@ -101,15 +115,27 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             answers.append(answer)
             continue
         accepted.append(submission)
-        tasks.append(task)
-        news += _begin(task, slots, waiting, now)
-        answers.append(Submitted(task.pk, granted=task if task.runner else None))
+        born = _shared_out(task, submission.parts)
+        tasks += born
+        for one in born:
+            news += _begin(one, slots, waiting, now)
+        answers.append(Submitted.of(born))
         if task.request_key:
             leaders[task.request_key] = task.pk
     _insert(accepted, tasks, news, now)
     book.write()
     fill(slots, now)
     return answers
+
+
+def _shared_out(task: AgentTask, parts: Sequence[AgentTask]) -> list[AgentTask]:
+    """Spread what was reserved for a call over its tasks, each of which is settled by itself."""
+    born = [task, *map(copy.copy, parts)]
+    if task.reserved_tokens is not None:
+        share, rest = divmod(task.reserved_tokens, len(born))
+        for number, one in enumerate(born):
+            one.reserved_tokens = share + (rest if number == 0 else 0)
+    return born
 
 
 def _begin(task: AgentTask, slots: Slots, waiting: dict[str, int], now: datetime) -> list[NewEvent]:

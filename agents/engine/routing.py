@@ -7,7 +7,7 @@ from django.conf import settings
 from agents.engine import remembered
 from agents.engine.errors import ModelNotAvailable, ModelUnreachable
 from agents.engine.statements import KnownModel, Place
-from agents.models import AgentVersion
+from agents.models import AgentVersion, NodeModel
 from agents.models.node import BUILTIN_MODEL, canonical_model_name
 
 
@@ -37,6 +37,11 @@ def _any_model(models: Sequence[KnownModel]) -> str:
     living = [model.name for model in models if model.can_complete and not model.is_builtin and not model.is_shut]
     default = canonical_model_name(settings.DEFAULT_MODEL)
     return default if default in living else next(iter(living), BUILTIN_MODEL)
+
+
+def is_same_everywhere(model: str) -> bool:
+    """Tell whether all nodes mean the same by a model's name: vectors of two models cannot be compared."""
+    return NodeModel.objects.serving([model]).order_by().values("digest").distinct().count() <= 1
 
 
 def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:

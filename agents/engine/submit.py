@@ -1,8 +1,9 @@
 """Accepting work: check it, write it down, and only then say yes."""
 
+import copy
 import uuid
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Required, TypedDict, Unpack
 
@@ -15,6 +16,7 @@ from agents.kinds import KINDS
 from agents.kinds.base import Kind
 from agents.models import Agent, AgentTask, AgentVersion, ChatMessage, ChatSession
 from agents.models.node import canonical_model_name
+from agents.ollama.types import JsonObject
 from core import idempotency
 from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
@@ -125,6 +127,19 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
         idempotency_key=asked.get("idempotency_key"),
         charge=charges.charge_for(task),
     )
+
+
+def in_parts(submission: operations.Submission, inputs: Sequence[JsonObject]) -> operations.Submission:
+    """Have a call be answered by several tasks, one for each of these inputs. The first remembers the others.
+
+    Nobody else takes part in them, so that they can end with the client who called.
+    """
+    first = copy.copy(submission.task)
+    parts = tuple(copy.copy(first) for _ in inputs[1:])
+    for part, asked in zip(parts, inputs[1:], strict=True):
+        part.pk, part.input = uuid7(), asked
+    first.input = {**inputs[0], "parts": [str(part.pk) for part in parts]}
+    return replace(submission, task=first, parts=parts, may_share=False)
 
 
 def resubmit(

@@ -1,7 +1,7 @@
 """Who calls, and what they want: everything that is checked before a call becomes a task. Runs in a thread."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,14 +16,15 @@ from agents.engine import kept_answers, operations, remembered
 from agents.engine.errors import ModelNotAvailable
 from agents.engine.kept_answers import Kept
 from agents.engine.owners import this_process
-from agents.engine.submit import prepare
+from agents.engine.routing import is_same_everywhere
+from agents.engine.submit import in_parts, prepare
 from agents.gateway import direct, failures
 from agents.gateway.calls import BodyRefused, Call, ClientGone, Headers
 from agents.gateway.failures import Refusal
 from agents.gateway.formats.base import Format, Identity, Wanted
 from agents.kinds import KINDS
-from agents.kinds.model_call import ModelCall
-from agents.models import Agent
+from agents.kinds.model_call import ModelCall, split
+from agents.models import Agent, AgentTask
 from agents.models.node import BUILTIN_MODEL
 from agents.ollama.types import JsonObject
 from core import audit, logs
@@ -72,9 +73,10 @@ class Caller:
 
 @dataclass(frozen=True)
 class Order:
-    """A call that was let in, and the task that it is going to be.
+    """A call that was let in, and the task that it is going to be, or the tasks.
 
-    is_stored: whether the client may come back for the answer by its id.
+    is_stored: whether the client may come back for the answer by its id. kept: what answered equal ones before, by the
+    tasks' ids.
     """
 
     caller: Caller
@@ -82,12 +84,23 @@ class Order:
     submission: operations.Submission
     identity: Identity
     is_stored: bool
-    kept: Kept | None = None
+    kept: Mapping[uuid.UUID, Kept]
 
     @property
     def goes_on_alone(self) -> bool:
         """Whether the task goes on when its client leaves."""
-        return self.is_stored or bool(self.submission.task.request_key)
+        return self.is_stored or bool(self.submission.may_share and self.submission.task.request_key)
+
+    @property
+    def tasks(self) -> list[AgentTask]:
+        """The tasks that answer the call, in order."""
+        return [self.submission.task, *self.submission.parts]
+
+    @property
+    def to_make(self) -> operations.Submission | None:
+        """What of the call was not answered before."""
+        tasks = [task for task in self.tasks if task.pk not in self.kept]
+        return replace(self.submission, task=tasks[0], parts=tuple(tasks[1:])) if tasks else None
 
 
 def guarded(
@@ -162,12 +175,21 @@ def order(call: Call, form: Format[Any], body: bytes) -> Order:
         submission = _submission(call, caller, wanted, agent, model=model, key=_key_of(call, caller, body))
     except ModelNotAvailable as error:
         raise ModelUnknown(wanted.model) from error
-    task, is_stored = submission.task, _is_stored(call, wanted)
-    if submission.idempotency_key is None and not (is_stored and wanted.streams):
-        # A stream that can be resumed is numbered by its own task's events.
-        task.request_key = kept_answers.key_of(task, wish=_wish(call))
-    kept = kept_answers.find(task) if task.request_key else None
-    return Order(caller, wanted, submission, identity_of(task.pk, wanted.model), is_stored, kept)
+    is_stored = _is_stored(call, wanted)
+    # A stream that can be resumed is numbered by its own task's events.
+    may_be_kept = submission.idempotency_key is None and not (is_stored and wanted.streams)
+    kept = _kept(submission, _wish(call)) if may_be_kept else {}
+    return Order(caller, wanted, submission, identity_of(submission.task.pk, wanted.model), is_stored, kept)
+
+
+def _kept(submission: operations.Submission, wish: bool | None) -> dict[uuid.UUID, Kept]:
+    """Find what answered equal tasks before, and have the others be found by their like."""
+    found = {}
+    for task in (submission.task, *submission.parts):
+        task.request_key = kept_answers.key_of(task, wish=wish, is_part=bool(submission.parts))
+        if task.request_key and (kept := kept_answers.find(task)):
+            found[task.pk] = kept
+    return found
 
 
 def _wish(call: Call) -> bool | None:
@@ -233,4 +255,13 @@ def _submission(
     task = submission.task
     if kind.name != ModelCall.name or task.model == BUILTIN_MODEL:
         task.reserved_for = ""  # work of the processor's own is no work for an event loop
-    return submission
+    return _in_parts(submission)
+
+
+def _in_parts(submission: operations.Submission) -> operations.Submission:
+    """Have a long list of texts be embedded by several tasks, which the grant spreads over nodes and slots."""
+    task = submission.task
+    if task.kind != ModelCall.name:
+        return submission
+    inputs = split(task.input, settings.EMBEDDING_PART)
+    return in_parts(submission, inputs) if len(inputs) > 1 and is_same_everywhere(task.model) else submission

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from agents.engine import lane
 from agents.engine.answers import Began, Ended, Item, Reset
@@ -16,6 +17,7 @@ from agents.gateway.door import Caller, Order
 from agents.gateway.failures import Refusal
 from agents.gateway.formats.base import Encoder, Failure, Truth
 from agents.gateway.formats.vectors import Embedded, VectorEncoder
+from agents.models import AgentTask
 from agents.ollama.types import ChatChunk
 from core.access.watch import watch
 from core.ops import clock
@@ -27,6 +29,8 @@ WHOLE_HEADERS = (("Cache-Control", "no-store"),)
 SIGNED_OUT = Failure(
     status=401, message="The key or the sign-in ended while the answer was awaited.", code="not-authenticated"
 )
+
+Result = TypeVar("Result")
 
 # The loop itself keeps no task alive.
 _background: set[asyncio.Task[Any]] = set()
@@ -47,16 +51,16 @@ class Notice(Enum):
     SILENCE = "nothing came for a while"
 
 
-class Wait:
-    """One client's wait: for what comes of an answer, and for what else may end it."""
+class Wait(Generic[Result]):
+    """One client's wait: for what comes of some work, at last its result, and for what else may end it."""
 
     def __init__(self, call: Call, caller: Caller) -> None:
-        self._inbox: asyncio.Queue[Item | Answer | Exception | Notice] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Item | Result | Exception | Notice] = asyncio.Queue()
         self._watches = [
             asyncio.create_task(self._tell(Notice.LEFT, call.disconnected())),
             asyncio.create_task(self._tell(Notice.VOID, watch.until_void(caller.holder))),
         ]
-        self._work: asyncio.Task[Answer] | None = None
+        self._work: asyncio.Task[Result] | None = None
         self._began_at = time.monotonic()
         self.began: Began | None = None
         self.queue_wait_seconds: float | None = None
@@ -69,17 +73,17 @@ class Wait:
         """The listener that the lane tells of an answer."""
         self._inbox.put_nowait(item)
 
-    def work(self, answering: Coroutine[Any, Any, Answer]) -> None:
-        """Have the answer made, in a task of its own."""
+    def work(self, answering: Coroutine[Any, Any, Result]) -> None:
+        """Have the work done, in a task of its own."""
         self._work = asyncio.create_task(answering)
         self._work.add_done_callback(self._worked)
 
-    def _worked(self, work: "asyncio.Task[Answer]") -> None:
+    def _worked(self, work: "asyncio.Task[Result]") -> None:
         if not work.cancelled():
             error = work.exception()
             self._inbox.put_nowait(error if isinstance(error, Exception) else work.result())
 
-    async def next(self, *, patience: float | None = None) -> Item | Answer | Exception | Notice:
+    async def next(self, *, patience: float | None = None) -> Item | Result | Exception | Notice:
         """Take what comes next; SILENCE where nothing does for so many seconds."""
         try:
             async with asyncio.timeout(patience if self._inbox.empty() else None):
@@ -108,7 +112,7 @@ class Wait:
 
 async def text(call: Call, order: Order, encoder: Encoder) -> None:
     """Answer a call whose answer is text. Raises Refusal, and what submitting raises, before anything was sent."""
-    wait = Wait(call, order.caller)
+    wait: Wait[Answer] = Wait(call, order.caller)
     try:
         wait.work(_answering(order, wait))
         if order.wanted.streams:
@@ -122,29 +126,76 @@ async def text(call: Call, order: Order, encoder: Encoder) -> None:
 
 async def vectors(call: Call, order: Order, encoder: VectorEncoder) -> None:
     """Answer a call whose answer is vectors. Raises as `text`."""
-    wait = Wait(call, order.caller)
+    wait: Wait[list[Answer]] = Wait(call, order.caller)
     try:
-        wait.work(_answering(order, wait))
-        if (answer := await awaited(wait)) is not None:
-            ended = answer.ended
-            embedded = Embedded.from_output(
-                ended.output,
-                prompt_tokens=ended.last.prompt_tokens,
-                total_seconds=ended.last.total_seconds,
-                load_seconds=ended.last.load_seconds,
-            )
-            body = encoder.whole(embedded, truth_of(ended))
+        wait.work(_answering_in_parts(order))
+        if (answers := await awaited(wait)) is not None:
+            parts = [answer.ended for answer in answers]
+            ended = _joined(parts)
+            truth = replace(truth_of(ended), tasks=tuple(part.task_id for part in parts))
+            body = encoder.whole(Embedded.joined([_embedded(part) for part in parts]), truth)
             await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told(wait, ended)])
     finally:
         wait.close(lets_go_on=order.goes_on_alone)
 
 
-async def _answering(order: Order, wait: Wait) -> Answer:
-    if order.kept is not None:
-        return await _again(order, order.kept, wait)
+def _embedded(ended: Ended) -> Embedded:
+    last = ended.last
+    return Embedded.from_output(
+        ended.output,
+        prompt_tokens=last.prompt_tokens,
+        total_seconds=last.total_seconds,
+        load_seconds=last.load_seconds,
+    )
+
+
+def _joined(parts: Sequence[Ended]) -> Ended:
+    """What there is to say of a call whose parts ended so: what holds for one of them holds for all."""
+    caches = {part.cache for part in parts}
+    return replace(
+        parts[0],
+        node=", ".join(dict.fromkeys(part.node for part in parts)),
+        cache=parts[0].cache if len(caches) == 1 else "",
+        queue_wait_seconds=max(part.queue_wait_seconds for part in parts),
+        is_truncated=any(part.is_truncated for part in parts),
+        is_degraded=any(part.is_degraded for part in parts),
+    )
+
+
+async def _answering_in_parts(order: Order) -> list[Answer]:
+    """Have all parts of a call answered at once. One that fails, or a client that leaves, ends the others."""
+    to_make = order.to_make
+    made = [lane.answer(*part) for part in await lane.parts(to_make, await lane.submit(to_make))] if to_make else []
+    if order.kept:
+        making = iter(made)
+        made = [_recalled(order, task) if task.pk in order.kept else next(making) for task in order.tasks]
+    working = [asyncio.create_task(_checked(answering)) for answering in made]
+    try:
+        return await asyncio.gather(*working)
+    finally:
+        for work in working:
+            work.cancel()
+
+
+def _recalled(order: Order, task: AgentTask) -> Coroutine[Any, Any, Answer]:
+    """Give what answered an equal task before."""
+    return lane.recall(replace(order.submission, task=task, parts=()), order.kept[task.pk])
+
+
+async def _checked(answering: Awaitable[Answer]) -> Answer:
+    """Raises Refusal for what is no answer, and what answering raises."""
+    answer = await answering
+    if not answer.ended.has_answer:
+        raise failures.refusal(failures.of_task(answer.ended))
+    return answer
+
+
+async def _answering(order: Order, wait: Wait[Answer]) -> Answer:
+    if kept := order.kept.get(order.submission.task.pk):
+        return await _again(order, kept, wait)
     submitted = await lane.submit(order.submission)
     if not order.wanted.streams:
-        return await lane.answer(order.submission, submitted)
+        return await _checked(lane.answer(order.submission, submitted))
     if not order.is_stored:
         return await lane.answer(order.submission, submitted, wait.hear)
     # The numbers of a stream that can be resumed come from what is written, so the run is followed like any other.
@@ -152,7 +203,7 @@ async def _answering(order: Order, wait: Wait) -> Answer:
     return await lane.listen(submitted.task_id, wait.hear, skips_void=False)
 
 
-async def _again(order: Order, kept: Kept, wait: Wait) -> Answer:
+async def _again(order: Order, kept: Kept, wait: Wait[Answer]) -> Answer:
     """Give an answer once more that was given before."""
     answer = await lane.recall(order.submission, kept)
     if order.wanted.streams:
@@ -161,23 +212,25 @@ async def _again(order: Order, kept: Kept, wait: Wait) -> Answer:
     return answer
 
 
-async def awaited(wait: Wait) -> Answer | None:
-    """Wait for a whole answer; None when the client has gone. Raises Refusal, and what the work raised."""
+async def awaited(wait: Wait[Result]) -> Result | None:
+    """Wait for what some work gives whole; None when the client has gone. Raises Refusal, and what the work raised."""
     while True:
         match await wait.next():
-            case Answer() as answer if answer.ended.has_answer:
-                return answer
-            case Answer() as answer:
-                raise failures.refusal(failures.of_task(answer.ended))
             case Exception() as error:
                 raise error
             case Notice.LEFT:
                 return None
             case Notice.VOID:
                 raise Refusal(SIGNED_OUT)
+            case Began() | ChatChunk() | Reset() | Notice.SILENCE:
+                pass  # of no interest to who waits for the whole
+            case result:
+                return result
 
 
-async def stream(call: Call, caller: Caller, encoder: Encoder, wait: Wait, *, written: bytes | None = None) -> None:
+async def stream(
+    call: Call, caller: Caller, encoder: Encoder, wait: Wait[Answer], *, written: bytes | None = None
+) -> None:
     """Send an answer as it comes. Until there is something of it, a failure still has a status of its own.
 
     written: what the client gets first, where a part of the answer was written before it came.
@@ -242,7 +295,7 @@ def truth_of(ended: Ended) -> Truth:
     )
 
 
-def told(wait: Wait, ended: Ended | None = None) -> Headers:
+def told(wait: Wait[Any], ended: Ended | None = None) -> Headers:
     """What headers tell of an answer: all that is known when they are sent."""
     began = wait.began
     task_id = ended.task_id if ended else began.task_id if began else None

@@ -59,7 +59,7 @@ async def _retrieve(call: Call, *, response_id: str) -> None:
         return
     encoder = ResponsesEncoder(identity, client["shape"], after=wanted.after)
     pieces, last_number = await in_thread(answers.history, task.pk)
-    wait = Wait(call, caller)
+    wait: Wait[lane.Answer] = Wait(call, caller)
     try:
         wait.work(lane.listen(task.pk, wait.hear, after=last_number))
         await replies.stream(call, caller, encoder, wait, written=encoder.history(pieces))

@@ -59,6 +59,7 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     EMBED: {
         "input": (list,),
+        "parts": (list,),  # the ids of further tasks that answer the same call; nothing for the model
         "truncate": (bool,),
         "dimensions": (int,),
         "options": (dict,),
@@ -187,6 +188,14 @@ class Call:
             "count": len(result.embeddings),
         }
         return Outcome(output=output, notes={"estimated_prompt_tokens": self.estimate})
+
+
+def split(asked: JsonObject, most: int) -> list[JsonObject]:
+    """Divide an embedding call into calls of at most so many texts each; other calls stay whole."""
+    if asked["operation"] != EMBED or len(asked["input"]) <= most:
+        return [asked]
+    texts = asked["input"]
+    return [{**asked, "input": texts[start : start + most]} for start in range(0, len(texts), most)]
 
 
 def read_messages(values: list[Any]) -> list[Message]:

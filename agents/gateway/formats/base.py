@@ -80,10 +80,12 @@ class Identity:
 class Truth:
     """What there is to say about an answer beside the answer; empty and None are left out.
 
+    tasks: all that made the answer, where there were several; task_id is the first of them.
     cache: "hit", "miss" and whatever else the cache calls it. finished_at: where a format tells of the end.
     """
 
     task_id: uuid.UUID
+    tasks: tuple[uuid.UUID, ...] = ()
     node: str = ""
     cache: str = ""
     is_truncated: bool = False
@@ -94,6 +96,8 @@ class Truth:
     def body(self) -> JsonObject:
         """The object that answers carry under "sutazai"."""
         known: JsonObject = {"task": str(self.task_id)}
+        if len(self.tasks) > 1:
+            known["tasks"] = list(map(str, self.tasks))
         if self.node:
             known["node"] = self.node
         if self.cache:

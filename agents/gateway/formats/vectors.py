@@ -5,7 +5,7 @@ import binascii
 import sys
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agents.gateway.formats.base import Identity, Truth
@@ -44,6 +44,19 @@ class Embedded:
             prompt_tokens=prompt_tokens,
             total_seconds=total_seconds,
             load_seconds=load_seconds,
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Embedded]") -> "Embedded":
+        """Make one answer of the parts of a call. Raises ValueError if their vectors differ in size."""
+        if len({len(part.packed) // part.count for part in parts if part.count}) > 1:
+            raise ValueError("the parts have vectors of different sizes")
+        return cls(
+            packed=b"".join(part.packed for part in parts),
+            count=sum(part.count for part in parts),
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            total_seconds=sum(part.total_seconds for part in parts),
+            load_seconds=sum(part.load_seconds for part in parts),
         )
 
     def rows(self) -> Iterator[bytes]:
