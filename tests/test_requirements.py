@@ -45,6 +45,7 @@ def licences(name: str) -> set[str]:
     if expression := told.get("License-Expression"):
         return set(re.split(r"\s+(?:AND|OR)\s+|[()]+", expression)) - {""}
     labels = {label.rsplit(" :: ", 1)[-1] for label in told.get_all("Classifier", []) if label.startswith("License")}
+    labels.discard("OSI Approved")  # the heading of those below it
     return labels or {(told.get("License") or "").split("\n")[0]}
 
 
