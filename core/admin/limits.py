@@ -42,7 +42,7 @@ class _UsageList(ChangeList):
 
 @admin.register(Allowance)
 class AllowanceAdmin(AuditedAdmin):
-    list_display = ("whose", "requests", "tokens", "tokens_of_month", "tasks")
+    list_display = ("whose", "requests", "tokens", "tokens_of_month", "tasks", "share")
     list_filter = (("team", admin.RelatedOnlyFieldListFilter),)
     search_fields = ("user__username", "team__name", "key__name", "key__key_id")
     list_select_related = ("key", "user", "team")
@@ -50,7 +50,18 @@ class AllowanceAdmin(AuditedAdmin):
 
     fieldsets = (
         ("For whom", {"fields": ("key", "user", "team"), "description": "Exactly one of the three."}),
-        ("Limits", {"fields": ("requests_per_minute", "tokens_per_day", "tokens_per_month", "concurrent_tasks")}),
+        (
+            "Limits",
+            {
+                "fields": (
+                    "requests_per_minute",
+                    "tokens_per_day",
+                    "tokens_per_month",
+                    "concurrent_tasks",
+                    "queue_share",
+                )
+            },
+        ),
         ("Used", {"fields": ("requests", "tokens", "tokens_of_month", "tasks")}),
     )
     readonly_fields = ("requests", "tokens", "tokens_of_month", "tasks")
@@ -81,6 +92,11 @@ class AllowanceAdmin(AuditedAdmin):
     @admin.display(description="Tasks at a time")
     def tasks(self, row: Allowance) -> SafeString:
         return bar(_usage(row).concurrent_tasks)
+
+    @admin.display(description="Share of the queues")
+    def share(self, row: Allowance) -> str:
+        share = _usage(row).queue_share
+        return NOTHING if share is None else f"{share:g}"
 
 
 def _usage(row: Allowance) -> Usage:

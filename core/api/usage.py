@@ -22,13 +22,17 @@ class GaugeSerializer(serializers.Serializer):
 
 
 class UsageSerializer(serializers.Serializer):
-    """The limits of the API key that asks, of its user, or of the user's team. Each of them holds."""
+    """The limits of the API key that asks, of its user, or of the user's team. Each of them holds.
+
+    queue_share: the weight in the queues, of users within their team and of teams; null for keys.
+    """
 
     level = serializers.ChoiceField(["key", "user", "team"], source="subject.kind")
     requests_per_minute = GaugeSerializer()
     tokens_per_day = GaugeSerializer()
     tokens_per_month = GaugeSerializer()
     concurrent_tasks = GaugeSerializer()
+    queue_share = serializers.FloatField(allow_null=True)
 
 
 class LimitsSerializer(serializers.Serializer):

@@ -1,7 +1,7 @@
 """How much keys, people and teams may ask for, and how much they have."""
 
 from django.conf import settings
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -42,6 +42,12 @@ class Allowance(UUIDModel):
         validators=_AT_LEAST_ONE,
         help_text="Tasks that wait or run at a time. Empty: the default for people, else none.",
     )
+    queue_share = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.01), MaxValueValidator(1000)],
+        help_text="Weight in the queues, beside other teams or the other people of the team. Empty: 1.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -54,6 +60,11 @@ class Allowance(UUIDModel):
                 | Q(key=None, user=None, team__isnull=False),
                 name="allowance_is_for_one",
                 violation_error_message="Choose exactly one: an API key, a user or a team.",
+            ),
+            models.CheckConstraint(
+                condition=Q(queue_share=None) | Q(key=None, queue_share__gt=0),
+                name="queue_shares_are_for_people_and_teams",
+                violation_error_message="A key waits with the share of its user; set that one's.",
             ),
         ]
 

@@ -14,19 +14,24 @@ from core.models import Allowance, ApiKey
 
 # A limit that was changed in another process may go unnoticed here for so long.
 REMEMBER_SECONDS = 2.0
+QUEUE_SHARE = 1.0  # of everybody for whom nobody set another
 
 _remembered: TTLCache[Any, dict[Subject, Allowance]] = TTLCache(maxsize=1, ttl=REMEMBER_SECONDS)
 
 
 @dataclass(frozen=True)
 class Level:
-    """What one subject may use; None: there is no limit at this level."""
+    """What one subject may use; None: there is no limit at this level.
+
+    queue_share: its weight beside others of its kind; None for keys, which wait as their people.
+    """
 
     subject: Subject
     requests_per_minute: int | None
     tokens_per_day: int | None
     tokens_per_month: int | None
     concurrent_tasks: int | None
+    queue_share: float | None = QUEUE_SHARE
 
     @property
     def has_token_budget(self) -> bool:
@@ -58,6 +63,7 @@ def _level(subject: Subject, row: Allowance | None, *, is_credential: bool) -> L
         (row.tokens_per_day if row else None) or (settings.TOKENS_PER_DAY if is_person else None),
         (row.tokens_per_month if row else None) or (settings.TOKENS_PER_MONTH if is_person else None),
         (row.concurrent_tasks if row else None) or (settings.CONCURRENT_TASKS if is_person else None),
+        None if subject.kind == "key" else (row.queue_share if row else None) or QUEUE_SHARE,
     )
 
 

@@ -33,6 +33,7 @@ class Usage:
     tokens_per_day: Gauge
     tokens_per_month: Gauge
     concurrent_tasks: Gauge
+    queue_share: float | None
 
     @property
     def gauges(self) -> dict[str, Gauge]:
@@ -68,6 +69,7 @@ def of(levels: Sequence[Level]) -> list[Usage]:
                 Gauge(level.tokens_per_day, None if used is None else used.in_day, day_ends),
                 Gauge(level.tokens_per_month, None if used is None else used.in_month, month_ends),
                 Gauge(level.concurrent_tasks, tasks[level.subject]),
+                level.queue_share,
             )
         )
     return usages

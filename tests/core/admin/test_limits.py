@@ -39,6 +39,23 @@ def test_a_limit_is_for_exactly_one(console: Client, operator: User) -> None:
     assert not Allowance.objects.exists()
 
 
+def test_an_operator_gives_a_team_its_share_of_the_queues(console: Client, operator: User) -> None:
+    data = {"team": str(operator.team_id), "queue_share": "2.5"}
+    assert console.post(reverse("admin:core_allowance_add"), data).status_code == 302
+    assert "2.5" in console.get(LIST).text
+    for nonsense in ("0", "-1", "nan", "1e9"):
+        change = reverse("admin:core_allowance_change", args=[Allowance.objects.get().pk])
+        assert console.post(change, {**data, "queue_share": nonsense}).status_code == 200
+    assert Allowance.objects.get().queue_share == 2.5
+
+
+def test_a_key_has_no_share_of_its_own(console: Client, operator: User) -> None:
+    key, _ = api_keys.issue(operator)
+    response = console.post(reverse("admin:core_allowance_add"), {"key": str(key.pk), "queue_share": "2"})
+    assert "A key waits with the share of its user" in response.text
+    assert not Allowance.objects.exists()
+
+
 def test_the_list_costs_the_same_for_many_rows(console: Client, django_assert_max_num_queries) -> None:
     for _ in range(5):
         user = make_user(team=make_team())

@@ -119,7 +119,9 @@ def test_a_hundred_invented_addresses_are_one_caller(settings):
 
 def test_everybody_may_ask_for_their_own_limits(caller):
     limit(caller, 10)
-    Allowance.objects.create(team=caller.user.team, tokens_per_day=500, tokens_per_month=900, concurrent_tasks=2)
+    Allowance.objects.create(
+        team=caller.user.team, tokens_per_day=500, tokens_per_month=900, concurrent_tasks=2, queue_share=3
+    )
     caller.get(PATH)
     response = caller.get("/api/v1/limits")
     assert response.status_code == 200
@@ -138,6 +140,7 @@ def test_everybody_may_ask_for_their_own_limits(caller):
     assert 0 < of_team["tokens_per_day"]["resets_in_seconds"] <= 24 * 3600 + 1
     assert of_team["tokens_per_month"]["remaining"] == 900
     assert 0 < of_team["tokens_per_month"]["resets_in_seconds"] <= 31 * 24 * 3600 + 1
+    assert [level["queue_share"] for level in (of_key, of_user, of_team)] == [None, 1, 3]
     assert of_team["concurrent_tasks"] == {"limit": 2, "used": 0, "remaining": 2, "resets_in_seconds": None}
     assert_problem(Client().get("/api/v1/limits/"), 401, "not-authenticated")
 

@@ -1,5 +1,5 @@
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 
 from core.access import api_keys
 from core.access.limits.allowances import level_of, levels
@@ -52,6 +52,15 @@ def test_a_row_takes_the_place_of_defaults_where_it_says_something(key, settings
     assert (of_user.requests_per_minute, of_user.tokens_per_day, of_user.tokens_per_month) == (5, 1000, 70)
     assert (of_team.requests_per_minute, of_team.concurrent_tasks) == (None, 3)
     assert level_of(Subject("key", key.pk)) == of_key
+
+
+def test_shares_of_the_queues_are_for_people_and_teams(key):
+    Allowance.objects.create(user=key.user, queue_share=2.5)
+    assert [level.queue_share for level in levels(subjects_of(key.user, key))] == [None, 2.5, 1]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Allowance.objects.create(key=key, queue_share=2)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Allowance.objects.create(team=key.user.team, queue_share=0)
 
 
 def test_nobody_is_asked_again_until_something_changes(key, django_assert_num_queries):
