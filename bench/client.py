@@ -201,7 +201,7 @@ class Event:
 
 
 class EventParser:
-    """Makes events of the pieces of a stream; comments are skipped."""
+    """Makes events of the pieces of a stream; comments, and events of the moment, which have no id, are skipped."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -209,7 +209,7 @@ class EventParser:
     def feed(self, piece: bytes) -> list[Event]:
         now = time.perf_counter()
         *blocks, self._rest = (self._rest + piece.decode()).split("\n\n")
-        return [_event(block, now) for block in blocks if not block.startswith(":")]
+        return [_event(block, now) for block in blocks if block.startswith("id: ")]
 
 
 def _event(block: str, received_at: float) -> Event:

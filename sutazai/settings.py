@@ -441,6 +441,8 @@ SPECTACULAR_SETTINGS = {
         "BreakerHoldEnum": ["open", "closed"],
         "BreakerStateEnum": "core.models.breaker.CircuitBreaker.State",
         "NodeStatusEnum": "agents.models.node.Node.Status",
+        "PriorityEnum": "agents.api.priorities.CLASSES",
+        "QueuePriorityEnum": "agents.api.priorities.PLACES",
         "TaskStatusEnum": "agents.models.task.AgentTask.Status",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -458,8 +460,10 @@ WEB_THREADS = positive_int("SUTAZAI_WEB_THREADS", 16)
 MAX_ATTEMPTS = positive_int("SUTAZAI_MAX_ATTEMPTS", 5)
 RETRY_BASE_SECONDS = positive_float("SUTAZAI_RETRY_BASE_SECONDS", 2)
 RETRY_CAP_SECONDS = positive_float("SUTAZAI_RETRY_CAP_SECONDS", 300)
-# Tasks waiting for one model; more are refused with 429, so that nobody waits in a queue without an end.
+# Tasks waiting for one model; more are refused with 503, so that nobody waits in a queue without an end.
 MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
+# Who waits so long moves up a class of priority.
+QUEUE_AGING_SECONDS = positive_float("SUTAZAI_QUEUE_AGING_SECONDS", 60)
 IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
 
 # Outgoing calls ---------------------------------------------------------------------------------------------------

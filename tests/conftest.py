@@ -17,7 +17,7 @@ from django_redis.pool import ConnectionFactory
 from pytest_django import DjangoDbBlocker
 from redis import Redis
 
-from agents.engine import remembered
+from agents.engine import queue, remembered
 from core.access import api_keys, signing_keys, tokens
 from core.access.limits import allowances
 from core.access.limits.windows import DatabaseWindows
@@ -78,6 +78,7 @@ def nothing_remembered() -> None:
     memory.clear()
     shared.forget()
     breakers.forget()
+    queue.forget()
 
 
 def _service_url(marker: str) -> str:

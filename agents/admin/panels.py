@@ -17,6 +17,7 @@ from django.db.models.functions import Cast, Coalesce, Left
 from django.urls import reverse
 
 from agents.admin.advice import advice
+from agents.engine.grant import Slots
 from agents.models import AgentTask, Node, NodeModel
 from core.admin import breakers, dashboard
 from core.admin.dashboard import Cell, Chart, Figure, Panel, Problem, Series, Table
@@ -135,9 +136,9 @@ def _queue_problems(now: datetime) -> list[Problem]:
     places = defaultdict(list)
     for place in NodeModel.objects.serving(list(queues)).select_related("node__breaker"):
         places[place.name].append(place)
-    running = _running_by_place()
+    slots = Slots(queues, now, is_locked=False)
     found = [
-        _queue_problem(_Queue(model, count, since), places[model], running, now)
+        _queue_problem(_Queue(model, count, since), places[model], slots.free(model), now)
         for model, (count, since) in queues.items()
     ]
     return [problem for problem in found if problem]
@@ -152,10 +153,9 @@ class _Queue:
     since: datetime
 
 
-def _queue_problem(queue: _Queue, places: Sequence[NodeModel], running: Counter[int], now: datetime) -> Problem | None:
+def _queue_problem(queue: _Queue, places: Sequence[NodeModel], free: int, now: datetime) -> Problem | None:
     since, waited = queue.since, (now - queue.since).total_seconds()
     alive = [place for place in places if not place.node.breaker.is_shut]
-    free = sum(max(0, place.node.slots - running[place.pk]) for place in alive)
     tasks_wait = f"{queue.count} task{'' if queue.count == 1 else 's'} for {queue.model}"
     url, action = reverse("admin:agents_node_changelist"), "Look at the nodes"
     if not alive:

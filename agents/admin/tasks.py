@@ -19,7 +19,7 @@ from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RelatedDropdownF
 
 from agents.admin.advice import advice
 from agents.admin.filters import AgeFilter, ErrorCodeFilter, KindFilter, TroubleFilter
-from agents.engine import grant, submit
+from agents.engine import queue, submit
 from agents.models import Agent, AgentTask, TaskEvent
 from core.admin.base import ButtonsMixin, ReadOnlyMixin, VastListMixin, button, report
 from core.exceptions import Refused
@@ -75,7 +75,7 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
     show_facets = admin.ShowFacets.NEVER
 
     actions = ("cancel_selected", "retry_selected", "run_selected_again")
-    buttons = ("cancel", "retry", "run_again")
+    buttons = ("cancel", "to_front", "retry", "run_again")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AgentTask]:
         return super().get_queryset(request).defer(*HEAVY_FIELDS)
@@ -222,7 +222,9 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
         return TemplateResponse(request, "console/task.html", context)
 
     def offers(self, name: str, obj: AgentTask) -> bool:
-        return {"cancel": not obj.is_finished, "retry": may_retry(obj), "run_again": obj.is_finished}[name]
+        waits = obj.status == Status.QUEUED and obj.priority != AgentTask.Priority.FRONT
+        offered = {"cancel": not obj.is_finished, "retry": may_retry(obj), "run_again": obj.is_finished}
+        return {**offered, "to_front": waits}[name]
 
     @button("Cancel", icon="stop_circle", permission="change", tone="danger")
     def cancel(self, request: HttpRequest, task: AgentTask) -> None:
@@ -230,6 +232,11 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
             messages.success(request, "Cancelled. Its runner lets go of the model within two seconds.")
         else:
             messages.warning(request, "The task had ended already; nothing changed.")
+
+    @button("To the front", icon="vertical_align_top", permission="change")
+    def to_front(self, request: HttpRequest, task: AgentTask) -> None:
+        submit.prioritise(task.pk, AgentTask.Priority.FRONT)
+        messages.success(request, "It goes before all others that wait for the model.")
 
     @button("Retry", icon="replay", permission="change", tone="primary")
     def retry(self, request: HttpRequest, task: AgentTask) -> HttpResponse:
@@ -308,7 +315,7 @@ def task_context(task: AgentTask) -> dict[str, Any]:
         "reason": reason(task),
         "since": state_began_at(task),
         "advice": advice(task.error_code) if task.status != Status.SUCCEEDED else "",
-        "position": grant.position(task),
+        "standing": queue.standing(task),
         "timeline": timeline(task),
         "phases": phases(task),
         "figures": figures(task),

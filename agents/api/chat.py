@@ -9,9 +9,11 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from agents.api import answers, lookups
+from agents.api.priorities import Priority, PriorityField
 from agents.api.renderers import STREAMING_RENDERERS
 from agents.api.schema import EVENT, IDEMPOTENCY_KEY
 from agents.api.streams import AwaitResponse, FollowResponse
+from agents.engine import priorities
 from agents.engine.submit import Accepted, submit
 from agents.kinds import KINDS
 from core.access.principal import principal_of
@@ -28,7 +30,8 @@ class ChatInput(StrictSerializer):
 
     agent: name or id; default: the session's, else the agent "helper", else the first chat agent.
     session: a conversation to go on with; default: a new one. stream: server-sent events instead of one answer.
-    version: for operators, the number of a version to try instead of the live one.
+    version: for operators, the number of a version to try instead of the live one. priority: the class to wait in;
+    default: interactive, and normal for those who fetch the answer later. Only operators may ask for a higher one.
     """
 
     message = TextField(allow_blank=True)
@@ -36,6 +39,7 @@ class ChatInput(StrictSerializer):
     session = IdField(required=False, allow_null=True)
     stream = TruthField(default=False)
     version = WholeNumberField(required=False, min_value=1, max_value=10**9)
+    priority = PriorityField(required=False)
 
 
 class ChatAnswer(serializers.Serializer):
@@ -98,6 +102,8 @@ def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
         agent = lookups.agent(principal, wanted["agent"])
     else:
         agent = session.agent if session else lookups.chat_agent(principal)
+    is_awaited = wanted["stream"] or not _prefers_async(request)
+    usual = Priority.INTERACTIVE if is_awaited else Priority.NORMAL
     if not KINDS[agent.kind].has_sessions:
         raise InvalidInput({"agent": [f"{agent.name!r} holds no conversations; submit it a task instead."]})
     return submit(
@@ -108,6 +114,7 @@ def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
         session=session,
         starts_session=session is None,
         version=lookups.version(principal, agent, wanted.get("version")),
+        priority=priorities.choose(wanted.get("priority"), usual, is_operator=principal.is_operator),
         idempotency_key=key_of(request),
         allowed_models=principal.model_names,
     )

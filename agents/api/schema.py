@@ -16,9 +16,15 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 # One server-sent event, as a client's parser gives it.
 EVENT = {
     "type": "object",
-    "required": ["id", "event", "data"],
+    "required": ["event", "data"],
     "properties": {
-        "id": {"type": "string", "description": "The event's number within its task: 1, 2, 3, …"},
+        "id": {
+            "type": "string",
+            "description": (
+                "The event's number within its task: 1, 2, 3, … A `state` without one tells where the task stands in "
+                "its queue at the moment; it is not told again."
+            ),
+        },
         "event": {"type": "string", "enum": ["state", "delta", "done", "error"]},
         "data": {"type": "string", "description": "JSON."},
     },

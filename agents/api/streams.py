@@ -67,12 +67,14 @@ def _holder(request: Request) -> str:
 
 async def event_stream(task_id: uuid.UUID, after: int) -> AsyncIterator[bytes]:
     """Yield a task's events as server-sent events, and comments in long silences so that proxies keep the line."""
-    async for events in with_silences(reader.follow(task_id, after=after)):
+    async for events in with_silences(reader.follow(task_id, after=after, tells_position=True)):
         yield b"".join(map(encode, events)) if events else KEEP_ALIVE
 
 
 def encode(event: Event) -> bytes:
-    return f"id: {event.number}\nevent: {event.type}\ndata: {event.data}\n\n".encode()
+    """Write an event. What is in no row has no id: whoever reconnects begins after the last one that has."""
+    number = f"id: {event.number}\n" if event.number else ""
+    return f"{number}event: {event.type}\ndata: {event.data}\n\n".encode()
 
 
 async def with_silences(batches: AsyncIterator[list[Event]]) -> AsyncIterator[list[Event]]:

@@ -18,12 +18,13 @@ from rest_framework.viewsets import GenericViewSet
 
 from agents import kinds
 from agents.api import answers, lookups, reach
+from agents.api.priorities import Priority, PriorityField
 from agents.api.renderers import FOLLOWING_RENDERERS, EventStreamRenderer
 from agents.api.schema import EVENT, IDEMPOTENCY_KEY
 from agents.api.streams import FollowResponse
-from agents.engine import grant
+from agents.engine import priorities, queue
 from agents.engine.errors import AlreadyFinished
-from agents.engine.submit import Accepted, cancel, resubmit, submit
+from agents.engine.submit import Accepted, cancel, prioritise, resubmit, submit
 from agents.models import AgentTask, TaskEvent
 from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
@@ -45,12 +46,14 @@ class TaskInput(StrictSerializer):
     agent: name or id. input: what the agent's kind asks for: {"message": …} for chat, {"text": …} for text_analysis.
     session: for agents that chat, the id of a conversation to go on with, or "new" to begin one; default: none, the
     task stands alone. version: for operators, the number of a version to try instead of the live one.
+    priority: the class to wait in; default: normal. Only operators may ask for a higher one.
     """
 
     agent = TextField(max_length=60)
     input = ObjectField()
     session = TextField(required=False, allow_null=True, max_length=36)
     version = WholeNumberField(required=False, min_value=1, max_value=10**9)
+    priority = PriorityField(required=False)
 
     def validate_session(self, value: str | None) -> str | uuid.UUID | None:
         if value is None or value == NEW_SESSION:
@@ -59,6 +62,12 @@ class TaskInput(StrictSerializer):
             return uuid.UUID(value)
         except ValueError:
             raise serializers.ValidationError(f'A session\'s id or "{NEW_SESSION}" is expected.') from None
+
+
+class PriorityInput(StrictSerializer):
+    """front: before all others. Else the class to wait in."""
+
+    priority = PriorityField(offers_front=True)
 
 
 class ErrorSerializer(serializers.Serializer):
@@ -71,6 +80,7 @@ class TaskListSerializer(serializers.ModelSerializer):
 
     agent = serializers.CharField(source="agent.name")
     agent_id = serializers.UUIDField()
+    priority = PriorityField(offers_front=True, read_only=True)
     version = serializers.IntegerField(source="version.number")
     session = serializers.UUIDField(source="session_id", allow_null=True)
     owner = serializers.CharField(source="owner.username")
@@ -87,6 +97,7 @@ class TaskListSerializer(serializers.ModelSerializer):
             "agent_id",
             "version",
             "model",
+            "priority",
             "session",
             "owner",
             "retry_of",
@@ -115,20 +126,37 @@ class TaskListSerializer(serializers.ModelSerializer):
 class TaskSerializer(TaskListSerializer):
     """A task.
 
-    position: tasks to be started up to this one, itself included; null once it does not wait.
+    position: tasks to be started up to this one, itself included; null once it does not wait. expected_wait_seconds:
+    until it is started, by the pace of late; null where nobody knows.
     output: the answer as data, where the agent's kind gives some.
     """
 
     position = serializers.SerializerMethodField()
+    expected_wait_seconds = serializers.SerializerMethodField()
     events_url = serializers.SerializerMethodField()
     receipt_url = serializers.SerializerMethodField()
 
     class Meta(TaskListSerializer.Meta):
-        fields = [*TaskListSerializer.Meta.fields, "input", "output", "position", "events_url", "receipt_url"]
+        fields = [
+            *TaskListSerializer.Meta.fields,
+            "input",
+            "output",
+            "position",
+            "expected_wait_seconds",
+            "events_url",
+            "receipt_url",
+        ]
         read_only_fields = fields
 
-    def get_position(self, task: AgentTask) -> int | None:
-        return grant.position(task)
+    def to_representation(self, task: AgentTask) -> dict[str, Any]:
+        self._standing = queue.standing(task)
+        return super().to_representation(task)
+
+    def get_position(self, _: AgentTask) -> int | None:
+        return self._standing.position if self._standing else None
+
+    def get_expected_wait_seconds(self, _: AgentTask) -> float | None:
+        return self._standing.expected_wait_seconds if self._standing else None
 
     def get_events_url(self, task: AgentTask) -> str:
         return f"{answers.task_url(task.pk)}events/"
@@ -208,7 +236,13 @@ class TaskViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
         return rows.defer("input", "output", "receipt") if self.action == "list" else rows
 
     def get_serializer_class(self) -> Any:
-        by_action = {"list": TaskListSerializer, "create": TaskInput, "cancel": NoInput, "retry": NoInput}
+        by_action = {
+            "list": TaskListSerializer,
+            "create": TaskInput,
+            "cancel": NoInput,
+            "retry": NoInput,
+            "priority": PriorityInput,
+        }
         return by_action.get(self.action, TaskSerializer)
 
     @extend_schema(request=TaskInput, parameters=[IDEMPOTENCY_KEY], responses={202: answers.AcceptedSerializer})
@@ -245,6 +279,17 @@ class TaskViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
             allowed_models=principal.model_names,
         )
         return answers.accepted(accepted)
+
+    @extend_schema(request=PriorityInput, responses=TaskSerializer)
+    @action(detail=True, methods=["post"], write_verb=Verb.OPERATE)
+    def priority(self, request: Request, pk: str) -> Response:
+        """Move a waiting task into another class, or to the front. For operators; a task must wait (else 409)."""
+        wanted = self.get_serializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        task = self.get_object()
+        prioritise(task.pk, wanted.validated_data["priority"])
+        task.refresh_from_db()
+        return Response(TaskSerializer(task).data)
 
     @extend_schema(responses=ReceiptSerializer)
     @action(detail=True)
@@ -294,6 +339,7 @@ def _submit(request: Request, wanted: dict[str, Any]) -> Accepted:
         session=lookups.session(principal, session) if isinstance(session, uuid.UUID) else None,
         starts_session=session == NEW_SESSION,
         version=lookups.version(principal, agent, wanted.get("version")),
+        priority=priorities.choose(wanted.get("priority"), Priority.NORMAL, is_operator=principal.is_operator),
         idempotency_key=key_of(request),
         allowed_models=principal.model_names,
     )

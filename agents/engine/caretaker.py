@@ -5,7 +5,8 @@ time, by a lease in the database, looks after the rest:
 
 1. relay, each second: publish grants that were not announced, grant tasks whose retry is due;
 2. breakers, each second: probe the nodes whose breakers want it, end holds whose time is over;
-3. reaper, every five: leases that ran out, grants that nobody took, deadlines that passed.
+3. reaper, every five: leases that ran out, grants that nobody took, deadlines that passed; then it measures how long
+   tasks held their slots.
 
 Nothing here travels through the broker, where it would starve when all runners wait for models. All of it may be done
 twice without harm.
@@ -19,7 +20,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import F, Q
 
-from agents.engine import discovery, hints, operations
+from agents.engine import discovery, hints, operations, service_times
 from agents.engine.owners import this_process
 from agents.engine.process import writer
 from agents.engine.runs import runs
@@ -46,6 +47,7 @@ class Caretaker:
         self._has_announced = False
         self._renew_duty_at = 0.0
         self._reap_at = 0.0
+        self._measured_until: datetime | None = None
 
     def start(self) -> None:
         if self._thread is None:
@@ -68,6 +70,7 @@ class Caretaker:
         if time.monotonic() >= self._reap_at:
             self._reap_at = time.monotonic() + settings.REAPER_SECONDS
             reap()
+            self._measured_until = service_times.measure(self._measured_until, clock.now())
 
     def _has_duty(self) -> bool:
         if time.monotonic() < self._renew_duty_at:

@@ -37,12 +37,12 @@ class ModelNotPermitted(Refused):
 class QueueFull(Refused):
     """Too many tasks wait for the model already. Try again later."""
 
-    status = 429
+    status = 503
     code = "queue-full"
     title = "The queue is full"
-    retry_after_seconds = 5
 
-    def __init__(self, model: str, waiting: int) -> None:
+    def __init__(self, model: str, waiting: int, *, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(f"{waiting} tasks already wait for the model {model!r}.")
 
 
@@ -60,6 +60,22 @@ class SessionClosed(Refused):
     status = 409
     code = "session-not-usable"
     title = "This conversation takes no messages"
+
+
+class PriorityNotPermitted(Refused):
+    """Only operators may have their tasks go before those of others. Ask for the usual class, or a lower one."""
+
+    status = 403
+    code = "priority-not-permitted"
+    title = "Only operators may choose a higher class"
+
+
+class DoesNotWait(Refused):
+    """Only a waiting task has a place in a queue."""
+
+    status = 409
+    code = "task-does-not-wait"
+    title = "The task does not wait"
 
 
 class NotFinished(Refused):

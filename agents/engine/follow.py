@@ -1,10 +1,12 @@
 """Following a task: every event once, in order, from any number on, live or long after.
 
 One reader thread per process reads for all followers, each from its own last number, and hands the events to their
-event loops. It looks when it is woken (see `wakeups`) and once a second anyway.
+event loops. It looks when it is woken (see `wakeups`) and once a second anyway. Then it also tells those who want to
+know where their task stands in its queue.
 """
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -16,18 +18,21 @@ from typing import NamedTuple
 from django.db import connection
 
 from agents.engine import hints, wakeups
-from agents.engine.events import TERMINAL_TYPES
-from agents.models import AgentTask
+from agents.engine.events import TERMINAL_TYPES, encode
+from agents.engine.queue import Standing, standings
+from agents.models import AgentTask, TaskEvent
 from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 ROWS_PER_READ = 5_000
+# Between two words to one follower about its place in the queue.
+POSITION_SECONDS = 2.0
 
 
 class Event(NamedTuple):
-    """One event as followers get it. data: a line of JSON."""
+    """One event as followers get it. data: a line of JSON. number: 0 for one of the moment, which is in no row."""
 
     number: int
     type: str
@@ -43,7 +48,31 @@ class _Follower:
     task_id: uuid.UUID
     last: int  # number of the last event handed over
     loop: asyncio.AbstractEventLoop
+    tells_position: bool
     queue: "asyncio.Queue[list[Event] | None]" = field(default_factory=asyncio.Queue)
+    may_wait: bool = True  # as far as is known
+    position: int = 0  # as told last
+    position_at: float = float("-inf")  # time.monotonic() of the last look at it
+
+    def see(self, events: list[Event]) -> None:
+        """Hand events over that are new to the follower."""
+        self.last = events[-1].number
+        for item in events:
+            if item.type == TaskEvent.Type.STATE:
+                self.may_wait = json.loads(item.data)["status"] == AgentTask.Status.QUEUED
+        self.hand_over(events)
+
+    def see_position(self, standing: Standing) -> None:
+        """Tell where the task stands, if that has changed by a tenth or, near the front, at all."""
+        if self.position and abs(standing.position - self.position) < max(1, self.position // 10):
+            return
+        self.position = standing.position
+        data = {
+            "status": AgentTask.Status.QUEUED,
+            "position": standing.position,
+            "expected_wait_seconds": standing.expected_wait_seconds,
+        }
+        self.hand_over([Event(0, TaskEvent.Type.STATE, encode(data))])
 
     def hand_over(self, events: list[Event] | None) -> None:
         """Pass events to the follower's loop; None ends it."""
@@ -81,13 +110,16 @@ class Reader:
                 self._woken.update(news)
                 self._changed.notify_all()
 
-    async def follow(self, task_id: uuid.UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(
+        self, task_id: uuid.UUID, *, after: int = 0, tells_position: bool = False
+    ) -> AsyncIterator[list[Event]]:
         """Yield a task's events after a number, as they come, until its end; several at a time where they are there.
 
-        Ends at once when the task has ended at that number already, or does not exist.
+        tells_position: while the task waits, also events of the moment that tell where it stands. Ends at once when
+        the task has ended at that number already, or does not exist.
         """
         self.start()
-        follower = _Follower(task_id, after, asyncio.get_running_loop())
+        follower = _Follower(task_id, after, asyncio.get_running_loop(), tells_position)
         with self._changed:
             self._followers.setdefault(task_id, set()).add(follower)
             self._woken.add(task_id)
@@ -117,12 +149,15 @@ class Reader:
         with self._changed:
             self._changed.wait_for(lambda: bool(self._followers))
             self._changed.wait_for(lambda: bool(self._woken), max(0.0, self._look_at - time.monotonic()))
-            if time.monotonic() >= self._look_at:
+            is_time = time.monotonic() >= self._look_at
+            if is_time:
                 self._look_at = time.monotonic() + LOOK_SECONDS
                 self._woken.update(self._followers)
             woken, self._woken = self._woken, set()
             followers = [item for task_id in woken for item in self._followers.get(task_id, ())]
         self._serve(followers)
+        if is_time:
+            _tell_positions(followers)
 
     def _serve(self, followers: Iterable[_Follower]) -> None:
         """Hand each follower what is new for it; end those that have had everything."""
@@ -140,8 +175,7 @@ class Reader:
         for follower in followers:
             fresh = [item for item in news.get(follower.task_id, []) if item.number > follower.last]
             if fresh:
-                follower.last = fresh[-1].number
-                follower.hand_over(fresh)
+                follower.see(fresh)
             elif follower.last >= ended.get(follower.task_id, follower.last + 1):
                 follower.hand_over(None)
 
@@ -180,6 +214,26 @@ def _ended(task_ids: set[uuid.UUID]) -> dict[uuid.UUID, int]:
         else:
             del ended[task_id]
     return ended
+
+
+def _tell_positions(followers: Iterable[_Follower]) -> None:
+    """Tell those who want to know it where their waiting tasks stand; each queue is put in order once for all."""
+    now = time.monotonic()
+    due = [
+        follower
+        for follower in followers
+        if follower.tells_position and follower.may_wait and now - follower.position_at >= POSITION_SECONDS
+    ]
+    if not due:
+        return
+    rows = AgentTask.objects.queued().filter(pk__in={follower.task_id for follower in due})
+    models = dict(rows.values_list("pk", "model"))
+    found = standings(set(models.values())) if models else {}
+    for follower in due:
+        follower.position_at = now
+        follower.may_wait = follower.task_id in models
+        if follower.may_wait and (standing := found[models[follower.task_id]].get(follower.task_id)):
+            follower.see_position(standing)
 
 
 reader = Reader()

@@ -1,19 +1,22 @@
 """Who goes next: the one place where waiting tasks are given slots.
 
-First come, first served, per model. Called wherever a slot may have become free or a task has come, it does nothing
-when there is nothing to do, so calling it once too often is harmless.
+The order of a model's queue is `fair_order`'s, and which place is best is `routing`'s to say. Called wherever a slot
+may have become free or a task has come, the grant does nothing when there is nothing to do, so calling it once too
+often is harmless.
 """
 
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
-
-from agents.engine import routing, statements, transitions
-from agents.engine.statements import Place
+from agents.engine import forecast, routing, statements, transitions
+from agents.engine.fair_order import Turns, class_of, in_order, turns_of, write_turns
+from agents.engine.forecast import Outlook
+from agents.engine.statements import Place, Waiting
 from agents.models import AgentTask
 
 
@@ -37,25 +40,44 @@ class Takers:
 class Slots:
     """The places that serve some models, locked: whoever holds them alone counts and fills their slots."""
 
-    def __init__(self, models: Collection[str]) -> None:
+    def __init__(self, models: Collection[str], now: datetime, *, is_locked: bool = True) -> None:
+        """is_locked: false for those who only look."""
+        self._now = now
         self._places: dict[str, list[Place]] = defaultdict(list)
-        places = statements.lock_places(models)
+        places = statements.lock_places(models) if is_locked else statements.read_places(models)
         for place in places:
             self._places[place.model].append(place)
         # How many tasks hold a slot of each place, kept up to date, and how many waited for each model.
         self._running, self.waiting = statements.load(models, [place.id for place in places])
+        self._heads: dict[str, list[Waiting]] | None = None
+
+    @property
+    def heads(self) -> dict[str, list[Waiting]]:
+        """The tasks that may be granted next, by model: of each person in each class as many as there are slots."""
+        if self._heads is None:
+            self._heads = defaultdict(list)
+            if self.waiting:
+                limit = max(1, *(self.free(model) for model in self.waiting))
+                for task in statements.oldest_waiting(self.waiting, limit, self._now):
+                    self._heads[task.model].append(task)
+        return self._heads
+
+    def look_again(self) -> None:
+        """Read anew who waits."""
+        self._heads = None
 
     @property
     def wanted(self) -> list[str]:
-        """The models that tasks wait for and that have a free slot."""
-        return sorted(model for model in self.waiting if self.free(model))
+        """The models that tasks wait for and that have a free slot; the most urgent task's first."""
+        free = [model for model in self.waiting if self.free(model) and self.heads[model]]
+        return sorted(free, key=self._urgency) if len(free) > 1 else free
 
-    def _besides(self, model: str, node_id: UUID | None) -> list[Place]:
-        return [place for place in self._places.get(model, []) if place.node_id != node_id]
+    def _urgency(self, model: str) -> tuple[int, Any]:
+        return min((class_of(task, self._now), task.id) for task in self.heads[model])
 
     def free(self, model: str) -> int:
-        places = self._places.get(model, [])
-        return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in places)
+        """How many tasks of a model may be started now."""
+        return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in self._places.get(model, []))
 
     def occupy(self, model: str, *, avoiding: UUID | None = None) -> Place | None:
         """Take the best free slot of a model; None where there is none.
@@ -63,25 +85,38 @@ class Slots:
         avoiding: a node that is taken only where there is no other.
         """
         places = self._places.get(model, [])
-        place = routing.choose(self._besides(model, avoiding) or places, self._running)
+        if avoiding is not None and any(place.node_id != avoiding for place in self._places.get(model, [])):
+            places = [place for place in places if place.node_id != avoiding]
+        place = routing.choose(places, self._running)
         if place is not None:
             self._running[place.id] = self._running.get(place.id, 0) + 1
         return place
 
+    def outlook(self, model: str) -> Outlook:
+        """What those who wait for a model have before them."""
+        return Outlook(self.free(model), forecast.tasks_per_second(self._places.get(model, [])))
+
+    def retry_after(self, model: str, tasks: int) -> int:
+        """In how many seconds so many tasks of a model will have ended."""
+        outlook = Outlook(0, forecast.tasks_per_second(self._places.get(model, [])))
+        return forecast.retry_after(outlook.wait_seconds(tasks))
+
 
 def grant(models: Collection[str], now: datetime, takers: Takers | None = None) -> list[Ticket]:
-    """Give free slots of these models to the tasks that waited longest.
+    """Give free slots of these models to the tasks that are to go first.
 
     Returns tickets for the tasks that were handed straight to takers; for the others a hint is published.
     """
-    return fill(Slots(models), now, takers) if models else []
+    return fill(Slots(models, now), now, takers) if models else []
 
 
 def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Ticket]:
     """Grant as `grant` does, at places that are locked already."""
     tickets: list[Ticket] = []
-    for model in slots.wanted:
-        for (place, reserved_for), tasks in _assign(model, slots, now).items():
+    wanted = slots.wanted
+    turns = turns_of(wanted)
+    for model in wanted:
+        for (place, reserved_for), tasks in _assign(model, slots, turns[model], now).items():
             if reserved_for:  # that process follows the task, and sees that it is its own now
                 transitions.start(tasks, place, now, runner=reserved_for)
                 continue
@@ -92,24 +127,23 @@ def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Tick
                 tickets.extend(Ticket(task.pk, task.fence, task.interruptions) for task in direct)
             if rest := tasks[len(direct) :]:
                 transitions.start(rest, place, now)
+    write_turns(turns)
     return tickets
 
 
-def _assign(model: str, slots: Slots, now: datetime) -> dict[tuple[Place, str], list[AgentTask]]:
-    """Match the longest waiting tasks of a model with its free slots, by place and by whom they are reserved for."""
+def _assign(model: str, slots: Slots, turns: Turns, now: datetime) -> dict[tuple[Place, str], list[AgentTask]]:
+    """Match the tasks of a model that are to go first with its free slots; by place and whom they are reserved for."""
     assigned: dict[tuple[Place, str], list[AgentTask]] = defaultdict(list)
-    due = Q(run_after=None) | Q(run_after__lte=now)
-    waiting = AgentTask.objects.queued().filter(due, model=model, deadline_at__gt=now).order_by("pk")
-    rows = waiting.only("pk", "status", "fence", "event_count", "interruptions", "reserved_for", "avoided_node_id")
-    for task in rows.select_for_update(skip_locked=True, no_key=True)[: slots.free(model)]:
-        place = slots.occupy(model, avoiding=task.avoided_node_id)
-        if place is not None:  # else what is free is the node where it has just failed
-            assigned[place, task.reserved_for].append(task)
+    order = in_order(slots.heads[model], turns, now)
+    while first := list(islice(order, slots.free(model))):
+        # Who holds one of them is about to change it, and grants after that.
+        tasks = statements.lock_tasks([waiting.key for waiting in first], skips_locked=True)
+        for waiting in first:
+            task = tasks.get(waiting.key)
+            if task is None or task.status != AgentTask.Status.QUEUED:
+                continue
+            place = slots.occupy(model, avoiding=task.avoided_node_id)
+            if place is not None:  # else what is free is the node where it has just failed
+                turns.charge(waiting)
+                assigned[place, task.reserved_for].append(task)
     return assigned
-
-
-def position(task: AgentTask) -> int | None:
-    """How many tasks are to be started before this one, itself included; None when it does not wait."""
-    if task.status != AgentTask.Status.QUEUED:
-        return None
-    return AgentTask.objects.queued().filter(model=task.model, pk__lte=task.pk).count()

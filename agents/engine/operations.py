@@ -7,6 +7,7 @@ conversations, notifications.
 """
 
 import copy
+import math
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from agents.models import AgentTask, ChatMessage, ChatSession, NodeModel, TaskEv
 from agents.ollama.types import JsonObject
 from core import idempotency
 from core.access.limits.budgets import Book, Charge
+from core.access.limits.refusals import TooManyTasks
 from core.exceptions import Refused
 from core.models import uuid7
 
@@ -90,7 +92,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     """
     charged = [submission.charge for submission in submissions if submission.charge]
     book = Book(charged, now, charges.count_unfinished)
-    slots = Slots({submission.task.model for submission in submissions})
+    slots = Slots({submission.task.model for submission in submissions}, now)
     waiting = dict(slots.waiting)
     answers: list[Submitted | Exception] = []
     accepted: list[Submission] = []
@@ -107,7 +109,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             continue
         task = copy.copy(submission.task)
         try:
-            answer = _admit(submission, task, waiting, book, now)
+            answer = _admit(submission, task, slots, waiting, book=book, now=now)
         except Refused as refusal:
             answers.append(refusal)
             continue
@@ -124,6 +126,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             leaders[task.request_key] = task.pk
     _insert(accepted, tasks, news, now)
     book.write()
+    slots.look_again()
     fill(slots, now)
     return answers
 
@@ -159,27 +162,31 @@ def _written_before(submissions: Sequence[Submission], now: datetime) -> set[uui
     return set(AgentTask.objects.filter(pk__in=again).values_list("pk", flat=True)) if again else set()
 
 
-def _admit(submission: Submission, task: AgentTask, waiting: dict[str, int], book: Book, now: datetime) -> Submitted:
+def _admit(
+    submission: Submission, task: AgentTask, slots: Slots, waiting: dict[str, int], *, book: Book, now: datetime
+) -> Submitted:
     """Let a task in, unless an earlier request made it. Raises QueueFull, TooManyTasks, TokenBudgetExhausted."""
     if submission.idempotency_key is None:
-        _reserve(submission, task, waiting, book)
+        _reserve(submission, task, slots, waiting, book)
         return Submitted(task.pk)
     with transaction.atomic():  # a refusal leaves no idempotency record behind
         task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
         if task_id == task.pk:
-            _reserve(submission, task, waiting, book)
+            _reserve(submission, task, slots, waiting, book)
     return Submitted(task_id, is_replay=task_id != task.pk)
 
 
-def _reserve(submission: Submission, task: AgentTask, waiting: dict[str, int], book: Book) -> None:
-    _check_queue(task.model, waiting)
-    if submission.charge is not None:
+def _reserve(submission: Submission, task: AgentTask, slots: Slots, waiting: dict[str, int], book: Book) -> None:
+    if (count := waiting.get(task.model, 0)) >= settings.MAX_QUEUED_PER_MODEL:
+        # When a tenth of the queue has gone: sooner, everybody would come back for the same place.
+        raise QueueFull(task.model, count, retry_after_seconds=slots.retry_after(task.model, math.ceil(count / 10)))
+    if submission.charge is None:
+        return
+    try:
         task.reserved_tokens = book.reserve(submission.charge)
-
-
-def _check_queue(model: str, waiting: dict[str, int]) -> None:
-    if waiting.get(model, 0) >= settings.MAX_QUEUED_PER_MODEL:
-        raise QueueFull(model, waiting[model])
+    except TooManyTasks as refusal:
+        refusal.retry_after_seconds = slots.retry_after(task.model, 1)
+        raise
 
 
 def _first_event(task: AgentTask, now: datetime) -> NewEvent:
@@ -492,6 +499,28 @@ def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
     return answers
 
 
+@dataclass(frozen=True)
+class Prioritise:
+    """A waiting task to go into another class."""
+
+    task_id: uuid.UUID
+    priority: "AgentTask.Priority"
+
+
+def prioritise(changes: Sequence[Prioritise], now: datetime) -> list[bool]:
+    """Move waiting tasks into other classes; False for those that do not wait."""
+    tasks = statements.lock_tasks({change.task_id for change in changes})
+    answers = []
+    for change in changes:
+        task = tasks.get(change.task_id)
+        waits = task is not None and task.status == Status.QUEUED
+        if task is not None and waits:
+            statements.update(task, {"priority": change.priority})
+        answers.append(waits)
+    grant({task.model for task in tasks.values()}, now)
+    return answers
+
+
 def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
     """Note that grants were published, so that the relay need not. Those that are being taken need no note."""
     unclaimed = AgentTask.objects.running().filter(pk__in=task_ids, runner="", announced_at=None)
@@ -572,6 +601,7 @@ STAGES: tuple[tuple[Operation[Any, Any], ...], ...] = (
     (take, take_oldest, append, renew, mark_announced, renew_unclaimed, finish),
     (send_back,),
     (cancel, release),
+    (prioritise,),
     (reap,),
     (expire,),
     (submit,),

@@ -45,18 +45,28 @@ def is_same_everywhere(model: str) -> bool:
 
 
 def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
-    """Pick the place for one more task: its node not saturated, model loaded, least busy; None where none is free.
+    """Pick the place for one more task; None where no slot is free.
+
+    Its node not saturated, the model loaded, the least expected wait, the most weight.
 
     running: how many tasks each place (by key) works on.
     """
     free = [place for place in places if running.get(place.id, 0) < place.slots]
+    usual = _usual_seconds(places)
     return min(
         free,
         key=lambda place: (
             place.is_saturated,
             not place.is_loaded,
-            running.get(place.id, 0) / place.slots,
+            running.get(place.id, 0) / place.slots * (place.service_seconds or usual),
+            -place.weight,
             place.node,
         ),
         default=None,
     )
+
+
+def _usual_seconds(places: Sequence[Place]) -> float:
+    """How long a task is taken to hold a slot where nobody measured it."""
+    measured = [place.service_seconds for place in places if place.service_seconds]
+    return sum(measured) / len(measured) if measured else 1.0

@@ -30,6 +30,8 @@ _IS_SHUT = "(b.forced = 'open' OR (b.forced = 'none' AND b.state <> 'closed'))"
 
 _SATURATED_UNTIL = Node._meta.get_field("saturated_until")
 
+_WAITING = "id, model, priority, team_id, owner_id, created_at, run_after"
+
 INSERT_ROWS = 100  # at a time; SQLite takes 32,766 values
 
 
@@ -52,6 +54,8 @@ class Place(NamedTuple):
     slots: int
     is_loaded: bool
     is_saturated: bool
+    weight: float
+    service_seconds: float | None
 
 
 class Load(NamedTuple):
@@ -59,6 +63,27 @@ class Load(NamedTuple):
 
     running: dict[int, int]
     waiting: dict[str, int]
+
+
+class Waiting(NamedTuple):
+    """A task that waits. id: as the database spells it, which sorts like the key."""
+
+    id: Any
+    model: str
+    priority: int
+    team_id: uuid.UUID
+    owner_id: uuid.UUID
+    created_at: datetime
+    run_after: datetime | None
+
+    @property
+    def key(self) -> uuid.UUID:
+        return _uuid(self.id)
+
+    @property
+    def since(self) -> datetime:
+        """Since when it could have been granted."""
+        return self.run_after or self.created_at
 
 
 class UnfinishedTasks(NamedTuple):
@@ -94,16 +119,32 @@ def lock_places(models: Collection[str]) -> list[Place]:
 
     None of a node whose breaker is shut: whether that node works is found out by a probe, not by somebody's task.
     """
+    return _places(models, _locking(" OF p"))
+
+
+def read_places(models: Collection[str]) -> list[Place]:
+    """Read what `lock_places` reads, without locking anything."""
+    return _places(models, "")
+
+
+def _places(models: Collection[str], locking: str) -> list[Place]:
     rows = _rows(
-        "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.saturated_until > %s "  # noqa: S608
+        "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.saturated_until > %s, "  # noqa: S608
+        "n.weight, p.service_seconds "
         "FROM agents_nodemodel p JOIN agents_node n ON n.id = p.node_id "
-        f"JOIN core_circuitbreaker b ON b.id = n.breaker_id WHERE p.name IN ({_marks(models)}) "
-        f"AND p.is_available AND NOT n.is_draining AND NOT {_IS_SHUT} ORDER BY p.id{_locking(' OF p')}",
+        "JOIN core_circuitbreaker b ON b.id = n.breaker_id "
+        f"WHERE p.name IN ({_marks(models)}) AND p.is_available AND NOT n.is_draining AND NOT {_IS_SHUT} "
+        f"ORDER BY p.id{locking}",
         [_written(_writer(_SATURATED_UNTIL, _vendor()), clock.now()), *models],
     )
+    places = map(Place._make, rows)
     return [
-        Place(key, model, _uuid(node_id), node, slots, bool(is_loaded), bool(is_saturated))
-        for key, model, node_id, node, slots, is_loaded, is_saturated in rows
+        place._replace(
+            node_id=_uuid(place.node_id),
+            is_loaded=bool(place.is_loaded),
+            is_saturated=bool(place.is_saturated),
+        )
+        for place in places
     ]
 
 
@@ -123,6 +164,57 @@ def load(models: Collection[str], place_ids: Collection[int]) -> Load:
         else:
             found.waiting[model] = count
     return found
+
+
+def oldest_waiting(models: Collection[str], limit: int, now: datetime) -> list[Waiting]:
+    """Read the tasks that wait for these models and are due: so many, the oldest, of each person in each class."""
+    rows = _rows(
+        f"SELECT {_WAITING} FROM (SELECT {_WAITING}, ROW_NUMBER() OVER ("  # noqa: S608 - placeholders only
+        "PARTITION BY model, priority, team_id, owner_id ORDER BY id) AS number FROM agents_agenttask "
+        f"WHERE status = 'queued' AND model IN ({_marks(models)}) "
+        "AND (run_after IS NULL OR run_after <= %s) AND deadline_at > %s) AS mine WHERE number <= %s",
+        [*models, _stored("run_after", now), _stored("deadline_at", now), limit],
+    )
+    return _waiting(rows)
+
+
+def all_waiting(models: Collection[str], now: datetime) -> list[Waiting]:
+    """Read all tasks that wait for these models, also those that do so for their next try."""
+    rows = _rows(
+        f"SELECT {_WAITING} FROM agents_agenttask "  # noqa: S608 - placeholders only
+        f"WHERE status = 'queued' AND model IN ({_marks(models)}) AND deadline_at > %s",
+        [*models, _stored("deadline_at", now)],
+    )
+    return _waiting(rows)
+
+
+def _waiting(rows: Iterable[Any]) -> list[Waiting]:
+    return [
+        Waiting(key, model, priority, _uuid(team_id), _uuid(owner_id), _moment(created_at), _moment(run_after))
+        for key, model, priority, team_id, owner_id, created_at, run_after in rows
+    ]
+
+
+def queue_shares(models: Collection[str]) -> list[tuple[str, str, str, float]]:
+    """Read how far everybody got in the queues of these models: model, subject, within, passed."""
+    rows = _rows(
+        f"SELECT model, subject, within, passed FROM agents_queueshare WHERE model IN ({_marks(models)})",  # noqa: S608
+        models,
+    )
+    return list(rows)
+
+
+def write_queue_shares(rows: Collection[tuple[str, str, str, float]]) -> None:
+    """Write how far these got: model, subject, within, passed. In one order everywhere, as they may be new."""
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO agents_queueshare (model, subject, within, passed) "  # noqa: S608 - placeholders only
+            f"VALUES {', '.join(['(%s, %s, %s, %s)'] * len(rows))} ON CONFLICT (model, subject) "
+            "DO UPDATE SET within = excluded.within, passed = excluded.passed",
+            [value for row in sorted(rows) for value in row],
+        )
 
 
 def unfinished_tasks() -> list[UnfinishedTasks]:
@@ -152,13 +244,16 @@ def being_answered(request_keys: Collection[str]) -> dict[str, uuid.UUID]:
     return {key: _uuid(task_id) for key, task_id in rows}
 
 
-def lock_tasks(task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, AgentTask]:
-    """Read and lock tasks without their long texts, in one order everywhere so that two never wait for each other."""
+def lock_tasks(task_ids: Collection[uuid.UUID], *, skips_locked: bool = False) -> dict[uuid.UUID, AgentTask]:
+    """Read and lock tasks without their long texts, in one order everywhere so that two never wait for each other.
+
+    skips_locked: leave out those that others have locked.
+    """
     if not task_ids:
         return {}
     rows = _rows(
         f"SELECT {_LIGHT_COLUMNS} FROM agents_agenttask "  # noqa: S608 - placeholders only
-        f"WHERE id IN ({_marks(task_ids)}) ORDER BY id{_locking()}",
+        f"WHERE id IN ({_marks(task_ids)}) ORDER BY id{_locking(' SKIP LOCKED' if skips_locked else '')}",
         [_stored("id", task_id) for task_id in task_ids],
     )
     readers = [_reader(field, _vendor()) for field in _LIGHT_FIELDS]
@@ -342,6 +437,14 @@ def _reader(field: "Field[Any, Any]", vendor: str) -> Callable[[Any], Any] | Non
     return None
 
 
+@functools.lru_cache(maxsize=4096)
 def _uuid(value: Any) -> uuid.UUID:
-    """Read a key: PostgreSQL gives UUIDs, SQLite their digits."""
+    """Read a key: PostgreSQL gives UUIDs, SQLite their digits. The same ones come again and again."""
     return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
+
+
+def _moment(value: Any) -> Any:
+    """Read a moment or nothing: PostgreSQL gives moments with their zone, SQLite those of UTC without, or as text."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value

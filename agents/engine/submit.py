@@ -10,7 +10,7 @@ from typing import Any, Required, TypedDict, Unpack
 from django.db import IntegrityError
 
 from agents.engine import charges, operations, routing
-from agents.engine.errors import AgentNotReady, ModelNotPermitted, NotFinished, SessionClosed
+from agents.engine.errors import AgentNotReady, DoesNotWait, ModelNotPermitted, NotFinished, SessionClosed
 from agents.engine.process import writer
 from agents.kinds import KINDS
 from agents.kinds.base import Kind
@@ -22,6 +22,8 @@ from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
 from core.models import ApiKey, User, uuid7
 from core.ops import clock
+
+Priority = AgentTask.Priority
 
 TITLE_CHARACTERS = 80
 # How long whoever waits for an answer is kept waiting while the database is locked or away.
@@ -44,7 +46,8 @@ class Asked(TypedDict, total=False):
     kind: what is to be done, in place of what the agent does. model: what it is to be done with, in place of the
     version's model.
     session: the conversation to go on with; starts_session begins a new one, for kinds that have them.
-    version: a version to try instead of the live one. allowed_models: what the task may run on; none: any model.
+    version: a version to try instead of the live one. priority: the class to wait in (see `priorities`).
+    allowed_models: what the task may run on; none: any model.
     request_key: equal for requests that may share an answer. reserved_for: the process that waits to run the task.
     """
 
@@ -57,6 +60,7 @@ class Asked(TypedDict, total=False):
     session: ChatSession | None
     starts_session: bool
     version: AgentVersion | None
+    priority: Priority
     idempotency_key: IdempotencyKey | None
     retry_of: AgentTask | None
     allowed_models: Collection[str]
@@ -119,6 +123,7 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
         retry_of=asked.get("retry_of"),
         input=cleaned,
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
+        priority=asked.get("priority", Priority.NORMAL),
     )
     return operations.Submission(
         task=task,
@@ -163,6 +168,7 @@ def resubmit(
         session=task.session if task.session and task.session.closed_at is None else None,
         idempotency_key=idempotency_key,
         retry_of=task,
+        priority=max(Priority.NORMAL, Priority(task.priority)),  # nobody waits for this one, nor was it moved up
         allowed_models=allowed_models,
     )
 
@@ -170,6 +176,13 @@ def resubmit(
 def cancel(task_id: uuid.UUID) -> bool:
     """End a task now; its runner lets go of the model within two seconds. False if it had ended before."""
     return writer.call(operations.cancel, task_id, limit_seconds=PATIENCE_SECONDS)
+
+
+def prioritise(task_id: uuid.UUID, priority: Priority) -> None:
+    """Move a waiting task into another class. Raises DoesNotWait."""
+    change = operations.Prioritise(task_id, priority)
+    if not writer.call(operations.prioritise, change, limit_seconds=PATIENCE_SECONDS):
+        raise DoesNotWait
 
 
 def _check_session(session: ChatSession, agent: Agent, kind: Kind) -> None:

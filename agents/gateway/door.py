@@ -12,10 +12,11 @@ from django.core.exceptions import DisallowedHost
 from django.http.request import split_domain_port, validate_host
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 
-from agents.engine import kept_answers, operations, remembered
+from agents.engine import kept_answers, operations, priorities, remembered
 from agents.engine.errors import ModelNotAvailable
 from agents.engine.kept_answers import Kept
 from agents.engine.owners import this_process
+from agents.engine.priorities import Priority
 from agents.engine.routing import is_same_everywhere
 from agents.engine.submit import in_parts, prepare
 from agents.gateway import direct, failures
@@ -38,6 +39,7 @@ from core.api.audit import DENIED
 from core.api.idempotency import key_for
 from core.api.limits import policies, standing
 from core.audit import context
+from core.exceptions import InvalidInput
 from core.idempotency import IdempotencyKey
 from core.models import Verb
 from core.net import clients
@@ -46,6 +48,7 @@ AGENT_PREFIX = "agent:"
 QUICK = "quick"
 RESPONSES = "/v1/responses"
 CACHE_HEADER = "x-sutazai-cache"
+PRIORITY_HEADER = "x-sutazai-priority"
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -235,6 +238,15 @@ def _key_of(call: Call, caller: Caller, body: bytes) -> IdempotencyKey | None:
     return key_for(str(caller.principal.user.pk), f"POST {call.scope['path']}", key, body) if key else None
 
 
+def _priority(call: Call, principal: Principal) -> Priority:
+    """The class to wait in: what the caller says, else that of answers that somebody waits for."""
+    name = call.headers.get(PRIORITY_HEADER)
+    if name is not None and name.lower() not in priorities.CLASSES:
+        raise InvalidInput({PRIORITY_HEADER: [f"One of these is expected: {', '.join(priorities.CLASSES)}."]})
+    wanted = priorities.CLASSES[name.lower()] if name else None
+    return priorities.choose(wanted, Priority.INTERACTIVE, is_operator=principal.is_operator)
+
+
 def _submission(
     call: Call, caller: Caller, wanted: Wanted, agent: Agent, *, model: str, key: IdempotencyKey | None
 ) -> operations.Submission:
@@ -249,6 +261,7 @@ def _submission(
         model=model,
         input=_input(call, wanted) if kind.name == ModelCall.name else kind.input_of(wanted.call),
         allowed_models=principal.model_names,
+        priority=_priority(call, principal),
         idempotency_key=key,
         reserved_for=this_process() if settings.GATEWAY_LANE == QUICK else "",
     )

@@ -3,6 +3,7 @@
 from agents.models.agent import Agent, AgentVersion
 from agents.models.chat import ChatMessage, ChatSession
 from agents.models.node import Node, NodeModel
+from agents.models.queue import QueueShare
 from agents.models.task import AgentTask, TaskEvent
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ChatSession",
     "Node",
     "NodeModel",
+    "QueueShare",
     "TaskEvent",
 ]

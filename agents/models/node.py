@@ -54,6 +54,19 @@ class Node(UUIDModel):
         validators=[MinValueValidator(1), MaxValueValidator(1024)],
         help_text="Tasks that one model of this node works on at a time. Ollama's own limit is OLLAMA_NUM_PARALLEL.",
     )
+    max_loaded_models = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1024)],
+        help_text="Models that fit into its memory at a time; Ollama's own limit is OLLAMA_MAX_LOADED_MODELS. Tasks "
+        "are then ordered so that few have to be loaded. Empty: unknown, models are not held back.",
+    )
+    weight = models.FloatField(
+        default=1,
+        blank=True,
+        validators=[MinValueValidator(0.01), MaxValueValidator(1000)],
+        help_text="Of nodes that would be equally quick, the one with the greater weight is taken.",
+    )
     connect_timeout_seconds = models.FloatField(default=5, validators=[MinValueValidator(0.1), MaxValueValidator(60)])
     first_byte_timeout_seconds = models.FloatField(
         default=330,
@@ -87,6 +100,11 @@ class Node(UUIDModel):
                 name="ollama_nodes_have_a_url",
             ),
             models.CheckConstraint(condition=models.Q(slots__gte=1), name="node_has_a_slot"),
+            models.CheckConstraint(
+                condition=models.Q(max_loaded_models=None) | models.Q(max_loaded_models__gte=1),
+                name="node_holds_a_model",
+            ),
+            models.CheckConstraint(condition=models.Q(weight__gt=0), name="node_has_a_weight"),
         ]
 
     def __str__(self) -> str:
@@ -115,6 +133,10 @@ class Node(UUIDModel):
     @property
     def is_builtin(self) -> bool:
         return self.kind == self.Kind.BUILTIN
+
+    @property
+    def takes_tasks(self) -> bool:
+        return not self.is_draining and not self.breaker.is_shut
 
 
 class NodeModelQuerySet(models.QuerySet["NodeModel"]):
@@ -150,7 +172,11 @@ class NodeModel(models.Model):
         help_text="The window that every call of this model on this node gets, so that none makes it load anew.",
     )
     loaded_until = models.DateTimeField(null=True)
+    kept_until = models.DateTimeField(null=True, editable=False, help_text="Makes no room for others until then.")
     vram_bytes = models.BigIntegerField(default=0)
+    service_seconds = models.FloatField(
+        null=True, editable=False, help_text="How long its latest tasks held their slots, on average."
+    )
     seen_at = models.DateTimeField(null=True)
 
     objects = NodeModelQuerySet.as_manager()

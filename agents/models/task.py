@@ -39,6 +39,14 @@ class AgentTask(UUIDModel):
         CANCELLED = "cancelled", "Cancelled"
         EXPIRED = "expired", "Expired"
 
+    class Priority(models.IntegerChoices):
+        """Who goes first. People and programs ask for the last three; operators move single tasks to the front."""
+
+        FRONT = 0, "Front"
+        INTERACTIVE = 1, "Interactive"
+        NORMAL = 2, "Normal"
+        BACKGROUND = 3, "Background"
+
     UNFINISHED_STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING_APPROVAL)
     FINISHED_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
@@ -69,6 +77,7 @@ class AgentTask(UUIDModel):
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
     input = models.JSONField()
     deadline_at = models.DateTimeField()
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
 
     # Where it stands.
     status = models.CharField(max_length=20, choices=Status, default=Status.QUEUED)
@@ -145,8 +154,13 @@ class AgentTask(UUIDModel):
             ),
         ]
         indexes = [
-            # The grant: the oldest waiting tasks of a model.
-            models.Index(fields=["model", "id"], condition=models.Q(status="queued"), name="queue_of_model"),
+            # The grant: each person's oldest waiting tasks of a class. It finds all that it asks for here: the rows
+            # may be long, for they hold what was asked.
+            models.Index(
+                fields=["model", "priority", "team", "owner", "id", "created_at", "run_after", "deadline_at"],
+                condition=models.Q(status="queued"),
+                name="queue_of_model",
+            ),
             # The grant: how many slots of a model on a node are taken.
             models.Index(fields=["node_model"], condition=models.Q(status="running"), name="running_on_node_model"),
             # The reaper: leases that ran out; and the relay: grants that nobody took.

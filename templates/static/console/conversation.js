@@ -2,7 +2,6 @@
 
 import { csrfToken, follow, refusal, Refused } from "./events.js";
 
-const POSITION_EVERY = 2000; // milliseconds between two looks at the place in the queue
 const HINT = "Enter sends, Shift+Enter begins a new line.";
 
 /** Make an element. What models and people wrote goes in as text, never as markup. */
@@ -15,6 +14,14 @@ export function element(tag, className, ...children) {
 
 function badge(text, tone) {
   return element("span", `c-badge c-${tone}`, text);
+}
+
+/** Say where a task stands in its queue, and how long that takes where it is known. */
+function placeInQueue({ position, expected_wait_seconds: seconds }) {
+  const place = `Waiting… number ${position} in the queue`;
+  if (seconds === null) return `${place}.`;
+  const time = seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`;
+  return `${place}, about ${time}.`;
 }
 
 function isAtEnd() {
@@ -147,7 +154,8 @@ export class Conversation {
       if (data.task) this.named(data.task, answer);
       if (data.session) this.onSession(data.session);
       if (data.reset) answer.text.textContent = "";
-      if (data.status === "queued") this.waitInQueue(data.reset ? "Starting over…" : "Waiting…");
+      if (data.position) this.say(placeInQueue(data));
+      else if (data.status === "queued") this.say(data.reset ? "Starting over…" : "Waiting…");
       else this.say(data.node ? `${data.model} on ${data.node} has it…` : "Running…");
     } else {
       this.finish(type, data, answer);
@@ -177,21 +185,6 @@ export class Conversation {
       answer.again();
     });
     answer.footer.append(button);
-  }
-
-  /** Tell the place in the queue, as long as the task waits. */
-  async waitInQueue(text) {
-    this.say(text);
-    const task = this.current?.task;
-    while (task && this.current?.task === task) {
-      await new Promise((resolve) => setTimeout(resolve, POSITION_EVERY));
-      if (this.current?.task !== task || !this.parts.status.textContent.startsWith(text)) return;
-      const response = await fetch(`/api/v1/tasks/${task}/`, { headers: { Accept: "application/json" }, credentials: "same-origin" }).catch(() => null);
-      if (!response?.ok) continue;
-      const { status, position } = await response.json();
-      if (status !== "queued" || this.current?.task !== task) return;
-      this.say(`${text} number ${position} in the queue.`);
-    }
   }
 
   async stop() {

@@ -72,8 +72,8 @@ export async function follow({ url, first = null, onEvent, onBreak = () => {}, s
       onBreak(false);
       for await (const event of eventsOf(response)) {
         wait = FIRST_WAIT;
-        if (event.id <= last) continue;
-        last = event.id;
+        if (event.id && event.id <= last) continue;
+        last = event.id || last; // what tells of the moment alone has no number
         onEvent(event);
         if (event.type === "done" || event.type === "error") return;
       }

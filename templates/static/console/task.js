@@ -27,7 +27,7 @@ async function watch() {
         output.append(data.text ?? "");
       } else {
         if (data.reset) output.textContent = "";
-        refresh();
+        refresh(); // also when only the place in the queue is another one
       }
     },
     onBreak(isBroken) {

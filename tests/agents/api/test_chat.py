@@ -183,7 +183,7 @@ def test_a_full_queue_says_when_to_come_back(owner, helper, builtin, settings):
         assert owner.post(PATH, {"message": "Hello"}).status_code == 200
     count = AgentTask.objects.count()
     response = owner.post(PATH, {"message": "Hello"}, Idempotency_Key="full")
-    assert_problem(response, 429, "queue-full")
+    assert_problem(response, 503, "queue-full")
     assert int(response["Retry-After"]) > 0
     assert AgentTask.objects.count() == ChatSession.objects.count() == count
 

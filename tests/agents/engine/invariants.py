@@ -14,6 +14,9 @@ I11  lost, repeated and reordered messages change nothing   machine: deliver, wi
 I12  steps are lawful, and each has its event               _check_path, _check_numbers
 I13  without faults one worker ends everything              machine: _recover
 I14  counted tokens are those of the tasks, each once       _check_charges
+I15  classes are strict, each person's tasks stay in order  _check_order
+I16  virtual time never goes back                           check_step
+I17  a node runs no more models than it holds               _check_slots
 """
 
 import json
@@ -21,11 +24,11 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from agents.models import AgentTask, ChatMessage, NodeModel, TaskEvent
+from agents.models import AgentTask, ChatMessage, NodeModel, QueueShare, TaskEvent
 from core.access.limits.budgets import Used, tokens_used
 from core.access.limits.subjects import Subject
 from core.models import TokenUse
@@ -39,6 +42,7 @@ class Snapshot:
 
     tasks: dict[uuid.UUID, dict[str, Any]]
     events: dict[uuid.UUID, list[TaskEvent]]
+    passed: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> "Snapshot":
@@ -46,7 +50,8 @@ class Snapshot:
         events: dict[uuid.UUID, list[TaskEvent]] = {task_id: [] for task_id in tasks}
         for item in TaskEvent.objects.order_by("task_id", "number"):
             events[item.task_id].append(item)
-        return cls(tasks, events)
+        passed = {(share.model, share.subject): share.passed for share in QueueShare.objects.all()}
+        return cls(tasks, events, passed)
 
 
 def check(snapshot: Snapshot) -> None:
@@ -179,16 +184,28 @@ def check_step(before: Snapshot, after: Snapshot, now: datetime) -> None:
             was = before.tasks.get(task_id)
             is_fresh = was is None or was["status"] != Status.QUEUED  # it was sent back within this very step
             assert is_fresh or is_due(was, now), "I6: a task was started that was not due"
+    for subject, passed in before.passed.items():
+        assert after.passed[subject] >= passed, f"I16: {subject}"
     _check_order(before, after, granted, now)
 
 
 def _check_order(before: Snapshot, after: Snapshot, granted: list[dict[str, Any]], now: datetime) -> None:
-    """First come, first served: nobody who waited and still waits came before one who was granted."""
+    """Nobody granted overtook a higher class, or an older task of the same person, that waited and still waits."""
+    started = [old for row in granted if (old := before.tasks.get(row["id"])) and old["status"] == Status.QUEUED]
     for task_id, row in after.tasks.items():
         has_waited = task_id in before.tasks and row == before.tasks[task_id] and row["status"] == Status.QUEUED
         if has_waited and is_due(row, now):
-            overtaken = [other["id"] for other in granted if other["model"] == row["model"] and other["id"] > task_id]
-            assert not overtaken, f"{overtaken} overtook {task_id}"
+            for other in (old for old in started if old["model"] == row["model"]):
+                is_same_person = other["owner_id"] == row["owner_id"]
+                mine, theirs = (class_of(task, now) for task in (row, other))
+                assert theirs <= mine, f"I15: {other['id']} overtook {task_id} of a higher class"
+                assert theirs < mine or not is_same_person or other["id"] < task_id, f"I15: {other['id']}, {task_id}"
+
+
+def class_of(row: dict[str, Any], now: datetime) -> int:
+    """The class that a task waits in after so long."""
+    minutes = int((now - row["created_at"]).total_seconds() // 60)
+    return row["priority"] if row["priority"] <= 1 else max(1, row["priority"] - minutes)
 
 
 def is_due(row: dict[str, Any], now: datetime) -> bool:

@@ -1,16 +1,21 @@
 import asyncio
+import json
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from agents.engine import follow, hints, wakeups
+from agents.engine import follow, hints, queue, wakeups
 from agents.engine.follow import Reader, read_events, reader
 from agents.engine.grant import Ticket
+from agents.engine.queue import Standing
 from agents.engine.submit import cancel
-from agents.models import AgentTask
+from agents.models import AgentTask, NodeModel
+from core.ops import clock
 from tests.agents.engine.factories import append, make_agent, make_node, submit_task, succeed, take
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
@@ -162,3 +167,102 @@ def test_the_look_now_and_then_comes_however_often_others_are_woken(task, monkey
         connection.close()
 
     assert asyncio.run(follow_both()) == [1, 2, 3, 4]
+
+
+# Where a waiting task stands -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(follow, "POSITION_SECONDS", 0.04)
+    monkeypatch.setattr(reader, "_look_at", 0.0)  # earlier tests put it off for an hour
+
+
+async def follow_while_it_moves(task_id: uuid.UUID, moves: list[Callable[[], object]]) -> list[dict[str, Any]]:
+    """Follow a task to its end; each time that it tells its place, the next of these happens."""
+    told = []
+    async with asyncio.timeout(20):
+        async for events in reader.follow(task_id, tells_position=True):
+            for event in events:
+                data = json.loads(event.data)
+                if "position" in data:
+                    assert (event.number, event.type, data["status"]) == (0, "state", "queued")
+                    told.append(data)
+                    await asyncio.to_thread(in_a_thread, moves.pop(0))
+    return told
+
+
+def test_who_waits_is_told_where_the_task_stands_and_when_that_changes(quick_looks):
+    make_node(slots=1)
+    agent = make_agent()
+    first, second, third = (submit_task(agent) for _ in range(3))
+    NodeModel.objects.update(service_seconds=4)
+
+    def end_all() -> None:
+        assert succeed(take(second), "")
+        assert succeed(take(third), "")
+
+    moves = [lambda: succeed(take(first), ""), end_all]
+    told = asyncio.run(follow_while_it_moves(third.pk, moves))
+    assert [(data["position"], data["expected_wait_seconds"]) for data in told] == [(2, 8.0), (1, 4.0)]
+    assert [event.number for event in read_events({third.pk: 0})[third.pk]] == [1, 2, 3], "no row tells of it"
+
+
+def test_a_place_that_has_not_changed_is_not_told_again(quick_looks, monkeypatch):
+    looks = []
+    monkeypatch.setattr(follow, "standings", lambda models: looks.append(models) or queue.standings(models))
+    make_node(slots=1)
+    agent = make_agent()
+    submit_task(agent)
+    waiting = submit_task(agent)
+
+    def wait_and_cancel() -> None:
+        deadline = time.monotonic() + 20
+        while len(looks) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        cancel(waiting.pk)
+
+    assert len(asyncio.run(follow_while_it_moves(waiting.pk, [wait_and_cancel]))) == 1
+    assert len(looks) >= 4
+
+
+def test_a_place_is_told_at_most_every_so_often(quick_looks, monkeypatch):
+    monkeypatch.setattr(follow, "POSITION_SECONDS", 3600)
+    make_node(slots=1)
+    agent = make_agent()
+    first, second, third = (submit_task(agent) for _ in range(3))
+
+    def end_all() -> None:
+        for task in (first, second, third):
+            assert succeed(take(task), "")
+
+    told = asyncio.run(follow_while_it_moves(third.pk, [end_all]))
+    assert [data["position"] for data in told] == [2]
+
+
+def test_far_back_in_the_queue_small_steps_are_no_news():
+    follower = follow._Follower(uuid.uuid4(), 0, asyncio.new_event_loop(), tells_position=True)
+    told = []
+    for position in (100, 95, 91, 90, 82, 81, 9, 8):
+        before = follower.position
+        follower.see_position(Standing(position, AgentTask.Priority.NORMAL, clock.now(), None))
+        told += [position] if follower.position != before else []
+    follower.loop.close()
+    assert told == [100, 90, 81, 9, 8]
+
+
+def test_nobody_is_told_who_did_not_ask(quick_looks):
+    make_node(slots=1)
+    agent = make_agent()
+    running, waiting = submit_task(agent), submit_task(agent)
+
+    def end_both() -> None:
+        assert succeed(take(running), "")
+        assert succeed(take(waiting), "")
+
+    async def follow_both() -> tuple[list[int], list[dict[str, Any]]]:
+        return await asyncio.gather(numbers_of(waiting.pk, 0), follow_while_it_moves(waiting.pk, [end_both]))
+
+    numbers, told = asyncio.run(follow_both())
+    assert (numbers, len(told)) == ([1, 2, 3], 1)

@@ -7,7 +7,8 @@ from django.db import connection
 
 import agents.engine.submit as submit_module
 from agents.engine import operations
-from agents.engine.grant import grant, position
+from agents.engine.grant import grant
+from agents.engine.queue import standing
 from agents.engine.submit import cancel, submit
 from agents.engine.writer import apply
 from agents.models import AgentTask, Node, NodeModel
@@ -164,7 +165,8 @@ def test_position_counts_those_who_came_before():
     make_node(slots=1)
     agent = make_agent()
     tasks = [submit_task(agent) for _ in range(3)]
-    assert [position(task) for task in tasks] == [None, 1, 2]
+    standings = [standing(task) for task in tasks]
+    assert [found and found.position for found in standings] == [None, 1, 2]
 
 
 def test_a_task_past_its_deadline_is_not_started(fake_clock):

@@ -41,8 +41,10 @@ from core.ops.processes import ProcessIdentity
 from tests.agents.engine.factories import make_agent, make_key, make_node, make_user, open_breaker
 from tests.agents.engine.invariants import Snapshot, check, check_step, is_due
 from tests.conftest import IN_CI, FakeClock
+from tests.factories import make_team
 
 Status = AgentTask.Status
+Priority = AgentTask.Priority
 
 SHARED, RARE = "shared:latest", "rare:latest"
 DRAIN_SECONDS = 90  # from the end of all faults to the end of all tasks: a lease, a retry's delay, and the work itself
@@ -61,6 +63,7 @@ TABLES = [
     "core_lease",
     "core_allowance",
     "core_tokenuse",
+    "agents_queueshare",
 ]
 
 few = st.integers(0, 11)  # picks from a list by position, so that examples shrink
@@ -124,6 +127,7 @@ def pick(items: Sequence[Any], index: int) -> Any:
 
 class EngineMachine(RuleBasedStateMachine):
     user: User
+    people: list[User]
     agents: dict[str, Agent]
 
     def __init__(self) -> None:
@@ -168,19 +172,33 @@ class EngineMachine(RuleBasedStateMachine):
         body=st.sampled_from(["one", "two"]),
         talks=st.booleans(),
         count=st.integers(1, 3),
+        who=few,
+        priority=st.sampled_from([Priority.NORMAL, Priority.NORMAL, Priority.INTERACTIVE, Priority.BACKGROUND]),
     )
-    def submit(self, model: str, key: str | None, body: str, talks: bool, count: int) -> None:
+    def submit(
+        self, *, model: str, key: str | None, body: str, talks: bool, count: int, who: int, priority: Priority
+    ) -> None:
         for _ in range(count):
-            self._submit(model, key, body, talks)
+            self._submit(model, key, body, talks, owner=pick(self.people, who), priority=priority)
 
-    def _submit(self, model: str, key: str | None, body: str, talks: bool) -> None:
+    def _submit(
+        self,
+        model: str,
+        key: str | None,
+        body: str,
+        talks: bool,
+        *,
+        owner: User | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> None:
         idempotency_key = make_key(key, body + model) if key else None
         known = self.keys.get(key) if key else None
         rows_before = len(self.acknowledged)
         try:
             accepted = submit(
                 agent=self.agents[model],
-                owner=self.user,
+                owner=owner or self.user,
+                priority=priority,
                 input={"message": body},
                 starts_session=talks,
                 idempotency_key=idempotency_key,
@@ -228,6 +246,14 @@ class EngineMachine(RuleBasedStateMachine):
         row = pick(list(self.before.tasks.values()), index)
         assert cancel(row["id"]) is (row["finished_at"] is None)
         assert AgentTask.objects.get(pk=row["id"]).is_finished
+
+    @rule(index=few, priority=st.sampled_from(Priority))
+    @precondition(lambda self: self.acknowledged)
+    def prioritise(self, index: int, priority: Priority) -> None:
+        row = pick(list(self.before.tasks.values()), index)
+        waits = row["status"] == Status.QUEUED
+        assert apply(operations.prioritise, [operations.Prioritise(row["id"], priority)]) == [waits]
+        assert AgentTask.objects.get(pk=row["id"]).priority == (priority if waits else row["priority"])
 
     # Runners --------------------------------------------------------------------------------------------------------
 
@@ -485,6 +511,10 @@ class EngineMachine(RuleBasedStateMachine):
 @pytest.mark.django_db(transaction=True)
 def test_every_accepted_task_ends_once_whatever_happens(effort):
     EngineMachine.user = user = make_user()
+    stranger = make_user()
+    stranger.team = make_team()
+    stranger.save()
+    EngineMachine.people = [user, make_user(), stranger]
     EngineMachine.agents = {
         SHARED: make_agent(user, model=SHARED),
         RARE: make_agent(user, model=RARE, deadline_seconds=60),

@@ -123,6 +123,15 @@ def test_a_conversation_goes_on_with_its_own_agent_only():
         submit_task(other, session=session)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 2), (2, 2), (3, 3)])
+def test_what_is_submitted_again_waits_among_normal_tasks_or_in_the_background_as_before(before, after):
+    make_node(slots=1)
+    task = submit_task(make_agent(), priority=AgentTask.Priority(before))
+    cancel(task.pk)
+    task.refresh_from_db()
+    assert AgentTask.objects.get(pk=resubmit(task, owner=task.owner).task_id).priority == after
+
+
 def test_resubmitting_makes_a_new_task_and_leaves_the_old_one():
     make_node()
     task = submit_task(make_agent(), "a question")

@@ -1,6 +1,6 @@
 """The whole program with its gateway, beside an Ollama test server: once with the quick lane, once with workers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,19 @@ class Gateway:
     openai: openai.OpenAI
     ollama: ollama.Client
 
-    def ask(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> requests.Response:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
         """Send a request with JSON, or with bytes as they are."""
-        headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
+        sent = {"Authorization": f"Bearer {self.key if key is None else key}", **(headers or {})}
         content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
-        return requests.request(method, self.program.url + path, headers=headers, timeout=30, **content)
+        return requests.request(method, self.program.url + path, headers=sent, timeout=30, **content)
 
 
 @pytest.fixture(scope="module", params=["quick", "celery"])
