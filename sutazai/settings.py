@@ -464,6 +464,8 @@ RETRY_CAP_SECONDS = positive_float("SUTAZAI_RETRY_CAP_SECONDS", 300)
 MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
 # Who waits so long moves up a class of priority.
 QUEUE_AGING_SECONDS = positive_float("SUTAZAI_QUEUE_AGING_SECONDS", 60)
+# Who waits so long for a model that is not loaded has one that is loaded make room (Node.max_loaded_models).
+SWAP_WAIT_SECONDS = positive_float("SUTAZAI_SWAP_WAIT_SECONDS", 30)
 IDEMPOTENCY_HOURS = positive_int("SUTAZAI_IDEMPOTENCY_HOURS", 24)
 
 # Outgoing calls ---------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ class NodeForm(forms.ModelForm):
             "name",
             "url",
             "slots",
+            "max_loaded_models",
+            "weight",
             "connect_timeout_seconds",
             "first_byte_timeout_seconds",
             "gap_timeout_seconds",
@@ -62,6 +64,9 @@ class NodeForm(forms.ModelForm):
         if self.refusal is not None:
             raise forms.ValidationError(self.refusal.detail) from self.refusal
         return registration.read_address(self.cleaned_data["url"])
+
+    def clean_weight(self) -> float:
+        return self.cleaned_data["weight"] or self.instance.weight
 
     def _post_clean(self) -> None:
         """Leave the address out of the model's own validation, which is a URL field's; ours came before."""
@@ -100,7 +105,7 @@ class NodeAdmin(ButtonsMixin):
 
     form = NodeForm
     fieldsets = (
-        (None, {"fields": ("name", "url", "slots")}),
+        (None, {"fields": ("name", "url", "slots", "max_loaded_models", "weight")}),
         (
             "Patience, in seconds",
             {"fields": ("connect_timeout_seconds", "first_byte_timeout_seconds", "gap_timeout_seconds")},
@@ -184,7 +189,7 @@ class NodeAdmin(ButtonsMixin):
         super().save_model(request, obj, form, change)
         if "url" in form.changed_data:
             transaction.on_commit(lambda: _probe(request, obj))  # takes seconds, see `changeform_view`
-        if "slots" in form.changed_data:
+        if {"slots", "max_loaded_models"} & set(form.changed_data):
             _grant_what_waits(obj)
 
     def page_context(self, request: HttpRequest, obj: Node) -> dict[str, Any]:

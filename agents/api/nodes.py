@@ -27,13 +27,19 @@ from core.models import CircuitBreaker, Verb
 
 
 class NodeChange(StrictModelSerializer):
-    """What of a node may change. is_draining: finish what runs, start nothing new."""
+    """What of a node may change. is_draining: finish what runs, start nothing new.
+
+    max_loaded_models: how many models its memory holds at a time; null: unknown. weight: of nodes that would be
+    equally quick, the one with the greater weight is taken.
+    """
 
     class Meta:
         model = Node
         fields = [
             "is_draining",
             "slots",
+            "max_loaded_models",
+            "weight",
             "connect_timeout_seconds",
             "first_byte_timeout_seconds",
             "gap_timeout_seconds",
@@ -89,7 +95,10 @@ class NodeSerializer(serializers.ModelSerializer):
 
 
 class NodeModelSerializer(serializers.ModelSerializer):
-    """A model on a node. is_available: the node had it at the last probe. is_loaded: it is in memory."""
+    """A model on a node. is_available: the node had it at the last probe. is_loaded: it is in memory.
+
+    service_seconds: how long its latest tasks held their slots, on average; null: none was measured.
+    """
 
     class Meta:
         model = NodeModel
@@ -106,6 +115,7 @@ class NodeModelSerializer(serializers.ModelSerializer):
             "loaded_context_tokens",
             "loaded_until",
             "vram_bytes",
+            "service_seconds",
             "seen_at",
         ]
         read_only_fields = fields

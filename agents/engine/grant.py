@@ -1,8 +1,8 @@
 """Who goes next: the one place where waiting tasks are given slots.
 
-The order of a model's queue is `fair_order`'s, and which place is best is `routing`'s to say. Called wherever a slot
-may have become free or a task has come, the grant does nothing when there is nothing to do, so calling it once too
-often is harmless.
+The order of a model's queue is `fair_order`'s, which places may be used is `swaps`', and which of them is best is
+`routing`'s to say. Called wherever a slot may have become free or a task has come, the grant does nothing when there
+is nothing to do, so calling it once too often is harmless.
 """
 
 from collections import defaultdict
@@ -17,6 +17,7 @@ from agents.engine import forecast, routing, statements, transitions
 from agents.engine.fair_order import Turns, class_of, in_order, turns_of, write_turns
 from agents.engine.forecast import Outlook
 from agents.engine.statements import Place, Waiting
+from agents.engine.swaps import Residency
 from agents.models import AgentTask
 
 
@@ -38,7 +39,10 @@ class Takers:
 
 
 class Slots:
-    """The places that serve some models, locked: whoever holds them alone counts and fills their slots."""
+    """The places that serve some models, locked: whoever holds them alone counts and fills their slots.
+
+    Of nodes that hold few models at a time, the other models belong to it: what one does not take another may.
+    """
 
     def __init__(self, models: Collection[str], now: datetime, *, is_locked: bool = True) -> None:
         """is_locked: false for those who only look."""
@@ -46,10 +50,22 @@ class Slots:
         self._places: dict[str, list[Place]] = defaultdict(list)
         places = statements.lock_places(models) if is_locked else statements.read_places(models)
         for place in places:
-            self._places[place.model].append(place)
+            if place.is_available:
+                self._places[place.model].append(place)
         # How many tasks hold a slot of each place, kept up to date, and how many waited for each model.
-        self._running, self.waiting = statements.load(models, [place.id for place in places])
+        self._running, self.waiting = statements.load({*models, *self._places}, [place.id for place in places])
         self._heads: dict[str, list[Waiting]] | None = None
+        self._nodes = self._nodes_of_few_models(places)
+
+    def _nodes_of_few_models(self, places: Collection[Place]) -> dict[UUID, Residency]:
+        nodes: dict[UUID, list[Place]] = defaultdict(list)
+        for place in places:
+            if place.max_loaded_models is not None:
+                nodes[place.node_id].append(place)
+        return {
+            node_id: Residency(having, self._running, self.waiting, self._waits_since, self._now)
+            for node_id, having in nodes.items()
+        }
 
     @property
     def heads(self) -> dict[str, list[Waiting]]:
@@ -57,7 +73,7 @@ class Slots:
         if self._heads is None:
             self._heads = defaultdict(list)
             if self.waiting:
-                limit = max(1, *(self.free(model) for model in self.waiting))
+                limit = max(1, *(self._empty(model) for model in self.waiting))
                 for task in statements.oldest_waiting(self.waiting, limit, self._now):
                     self._heads[task.model].append(task)
         return self._heads
@@ -77,29 +93,57 @@ class Slots:
 
     def free(self, model: str) -> int:
         """How many tasks of a model may be started now."""
-        return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in self._places.get(model, []))
+        return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in self._open(model))
 
     def occupy(self, model: str, *, avoiding: UUID | None = None) -> Place | None:
         """Take the best free slot of a model; None where there is none.
 
         avoiding: a node that is taken only where there is no other.
         """
-        places = self._places.get(model, [])
+        places = self._open(model)
         if avoiding is not None and any(place.node_id != avoiding for place in self._places.get(model, [])):
             places = [place for place in places if place.node_id != avoiding]
         place = routing.choose(places, self._running)
-        if place is not None:
-            self._running[place.id] = self._running.get(place.id, 0) + 1
+        if place is None:
+            return None
+        if node := self._nodes.get(place.node_id):
+            node.start(place)
+            others = (other for other in self._places[model] if other.id != place.id)
+            self._places[model] = [place._replace(is_loaded=True), *others]
+        self._running[place.id] = self._running.get(place.id, 0) + 1
         return place
 
     def outlook(self, model: str) -> Outlook:
-        """What those who wait for a model have before them."""
-        return Outlook(self.free(model), forecast.tasks_per_second(self._places.get(model, [])))
+        """What those who wait for a model have before them; nothing where another model has to make room first."""
+        return Outlook(self.free(model), forecast.tasks_per_second(self._open(model)))
+
+    def room_at(self, place_id: int) -> datetime | None:
+        """When a place's model is loaded at the latest, where it waits for others to make room."""
+        return next((moment for node in self._nodes.values() if (moment := node.room_at(place_id))), None)
 
     def retry_after(self, model: str, tasks: int) -> int:
         """In how many seconds so many tasks of a model will have ended."""
         outlook = Outlook(0, forecast.tasks_per_second(self._places.get(model, [])))
         return forecast.retry_after(outlook.wait_seconds(tasks))
+
+    def write(self) -> None:
+        """Write down what the nodes are about to load."""
+        for node in self._nodes.values():
+            node.write()
+
+    def _empty(self, model: str) -> int:
+        return sum(max(0, place.slots - self._running.get(place.id, 0)) for place in self._places.get(model, []))
+
+    def _open(self, model: str) -> list[Place]:
+        """The places of a model where tasks may be started now, if a slot is free."""
+        places = self._places.get(model, [])
+        barred = {place_id for node in self._nodes.values() for place_id in node.barred()}
+        return [place for place in places if place.id not in barred]
+
+    def _waits_since(self, place: Place) -> datetime | None:
+        if place.model not in self.waiting or not place.is_available:
+            return None
+        return min((task.since for task in self.heads[place.model]), default=None)
 
 
 def grant(models: Collection[str], now: datetime, takers: Takers | None = None) -> list[Ticket]:
@@ -128,6 +172,7 @@ def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Tick
             if rest := tasks[len(direct) :]:
                 transitions.start(rest, place, now)
     write_turns(turns)
+    slots.write()
     return tickets
 
 

@@ -54,8 +54,11 @@ class Place(NamedTuple):
     slots: int
     is_loaded: bool
     is_saturated: bool
+    is_available: bool
     weight: float
     service_seconds: float | None
+    max_loaded_models: int | None
+    kept_until: datetime | None
 
 
 class Load(NamedTuple):
@@ -117,7 +120,8 @@ def known_models() -> list[KnownModel]:
 def lock_places(models: Collection[str]) -> list[Place]:
     """Read and lock the places where these models could run now, in one order everywhere.
 
-    None of a node whose breaker is shut: whether that node works is found out by a probe, not by somebody's task.
+    None of a node whose breaker is shut: whether that node works is found out by a probe, not by somebody's task. Of
+    nodes that hold few models at a time come all places, for what runs at one of them decides about the others.
     """
     return _places(models, _locking(" OF p"))
 
@@ -130,12 +134,16 @@ def read_places(models: Collection[str]) -> list[Place]:
 def _places(models: Collection[str], locking: str) -> list[Place]:
     rows = _rows(
         "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.saturated_until > %s, "  # noqa: S608
-        "n.weight, p.service_seconds "
+        "p.is_available, n.weight, p.service_seconds, n.max_loaded_models, p.kept_until "
         "FROM agents_nodemodel p JOIN agents_node n ON n.id = p.node_id "
         "JOIN core_circuitbreaker b ON b.id = n.breaker_id "
-        f"WHERE p.name IN ({_marks(models)}) AND p.is_available AND NOT n.is_draining AND NOT {_IS_SHUT} "
-        f"ORDER BY p.id{locking}",
-        [_written(_writer(_SATURATED_UNTIL, _vendor()), clock.now()), *models],
+        f"WHERE NOT n.is_draining AND NOT {_IS_SHUT} "
+        f"AND p.id IN (SELECT id FROM agents_nodemodel WHERE name IN ({_marks(models)}) "
+        "AND is_available UNION ALL SELECT other.id FROM agents_nodemodel one "
+        "JOIN agents_node small ON small.id = one.node_id AND small.max_loaded_models IS NOT NULL "
+        "JOIN agents_nodemodel other ON other.node_id = one.node_id "
+        f"WHERE one.name IN ({_marks(models)})) ORDER BY p.id{locking}",
+        [_written(_writer(_SATURATED_UNTIL, _vendor()), clock.now()), *models, *models],
     )
     places = map(Place._make, rows)
     return [
@@ -143,6 +151,7 @@ def _places(models: Collection[str], locking: str) -> list[Place]:
             node_id=_uuid(place.node_id),
             is_loaded=bool(place.is_loaded),
             is_saturated=bool(place.is_saturated),
+            kept_until=_moment(place.kept_until),
         )
         for place in places
     ]

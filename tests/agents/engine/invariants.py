@@ -130,7 +130,11 @@ def _check_receipt(row: dict[str, Any]) -> None:
 
 def _check_slots(snapshot: Snapshot) -> None:
     taken = Counter(row["node_model_id"] for row in snapshot.tasks.values() if row["status"] == Status.RUNNING)
+    models_of: Counter[uuid.UUID] = Counter()
     for place in NodeModel.objects.filter(pk__in=taken).select_related("node"):
+        models_of[place.node_id] += 1
+        most = place.node.max_loaded_models
+        assert most is None or models_of[place.node_id] <= most, f"I17: {place.node} runs more models than it holds"
         assert taken[place.pk] <= place.node.slots, f"{taken[place.pk]} tasks in {place.node.slots} slots of {place}"
         for row in snapshot.tasks.values():
             if row["node_model_id"] == place.pk:

@@ -146,13 +146,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     # The world ------------------------------------------------------------------------------------------------------
 
-    @initialize(slots=st.tuples(st.integers(1, 3), st.integers(1, 2)))
-    def prepare(self, slots: tuple[int, int]) -> None:
+    @initialize(slots=st.tuples(st.integers(1, 3), st.integers(1, 2)), is_small=st.booleans())
+    def prepare(self, slots: tuple[int, int], is_small: bool) -> None:
         with connection.cursor() as cursor:
             for table in TABLES:
                 cursor.execute(f"DELETE FROM {table}")
         allowances.forget()
-        make_node(SHARED, RARE, slots=slots[0])
+        make_node(SHARED, RARE, slots=slots[0], max_loaded_models=1 if is_small else None)
         make_node(SHARED, slots=slots[1])
         for model in (SHARED, SHARED, RARE):
             self._submit(model, None, "first", talks=True)
@@ -423,7 +423,14 @@ class EngineMachine(RuleBasedStateMachine):
                 for row in snapshot.tasks.values()
                 if row["status"] == Status.QUEUED and row["model"] == place.name and is_due(row, now)
             ]
-            assert not waiting or taken == place.node.slots, "a slot is free and a task waits for it"
+            if place.node.max_loaded_models is None:
+                assert not waiting or taken == place.node.slots, "a slot is free and a task waits for it"
+            else:
+                is_at_work = any(
+                    row["node_id"] == place.node_id and row["status"] == Status.RUNNING
+                    for row in snapshot.tasks.values()
+                )
+                assert not waiting or is_at_work, "a node does nothing and a task waits for it"
         if self.is_broker_up:
             for row in snapshot.tasks.values():
                 if row["status"] == Status.RUNNING and not row["runner"] and row["announced_at"] is None:

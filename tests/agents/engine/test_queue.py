@@ -113,15 +113,15 @@ def test_a_long_queue_is_put_in_order_once_a_second_for_all(monkeypatch):
 
 
 def test_the_number_of_queries_does_not_grow_with_the_queue(django_assert_num_queries):
-    make_node(slots=1)
+    make_node(slots=1, max_loaded_models=1)
     agent = make_agent()
     tasks = [submit_task(agent) for _ in range(3)]
     standing(tasks[-1])  # limits are remembered
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         standing(tasks[-1])
     for _ in range(10):
         submit_task(make_agent())
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         standing(tasks[-1])
 
 
