@@ -75,6 +75,7 @@ UNFOLD = {
                 "separator": True,
                 "items": [
                     _item("Tasks", "checklist", "admin:agents_agenttask_changelist", "agents.view_agenttask"),
+                    _item("Queue", "low_priority", "console-queue", "agents.view_agenttask"),
                     _item("Sessions", "chat", "admin:agents_chatsession_changelist", "agents.view_chatsession"),
                 ],
             },

@@ -3,6 +3,7 @@
 from agents.api.agents import AgentViewSet, VersionViewSet
 from agents.api.chat import ChatView
 from agents.api.nodes import NodeModelViewSet, NodeViewSet
+from agents.api.queue import QueueView
 from agents.api.sessions import MessageViewSet, SessionViewSet
 from agents.api.tasks import TaskViewSet
 from core.api.routers import SlashAgnosticRouter, either_way
@@ -18,6 +19,7 @@ router.register("tasks", TaskViewSet, basename="task")
 
 urlpatterns = [
     either_way("chat", ChatView.as_view(), "chat"),
+    either_way("queue", QueueView.as_view(), "queue"),
     *router.urls,
 ]
 root = router.get_api_root_view()

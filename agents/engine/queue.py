@@ -2,19 +2,21 @@
 
 import threading
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from cachetools import TTLCache
+from django.db.models import Count
 
 from agents.engine import statements
 from agents.engine.fair_order import Turns, class_of, in_order, turns_of
 from agents.engine.forecast import Outlook
 from agents.engine.grant import Slots
 from agents.engine.statements import Waiting
-from agents.models import AgentTask
+from agents.models import AgentTask, NodeModel
 from core.ops import clock
 
 # To order a long queue takes milliseconds: whoever asks is told what somebody else was told within the last second.
@@ -91,3 +93,77 @@ def _standings(model: str, tasks: Sequence[Waiting], slots: Slots, turns: Turns,
 def _expected_wait(task: Waiting, position: int, outlook: Outlook, now: datetime) -> float | None:
     seconds = outlook.wait_seconds(position)
     return None if seconds is None else max(seconds, (task.since - now).total_seconds())
+
+
+# For operators -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlaceState:
+    """A model on a node. room_at: when it is loaded at the latest, where it waits for others to make room."""
+
+    place: NodeModel
+    running: int
+    room_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task that waits."""
+
+    task: AgentTask
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class ModelQueue:
+    """The queue of a model. slots: of nodes that take tasks. expected_wait_seconds: of whoever comes now.
+
+    tasks: the first of those that wait.
+    """
+
+    model: str
+    slots: int
+    running: int
+    waiting: int
+    expected_wait_seconds: float | None
+    places: list[PlaceState]
+    tasks: list[Entry]
+
+
+def overview(*, tasks: int, model: str = "") -> list[ModelQueue]:
+    """Show the queues of all models, or of one, with so many of the tasks that are to go first; the longest first."""
+    now = clock.now()
+    places = _places(model)
+    queued = AgentTask.objects.queued().order_by().values_list("model", flat=True).distinct()
+    waiting = _waiting([model] if model else list(queued), now)
+    names = {*places, *waiting}
+    slots, turns = Slots(names, now, is_locked=False), turns_of(waiting)
+    ordered = {name: _standings(name, mine, slots, turns[name], now) for name, mine in waiting.items()}
+    first = {name: dict(islice(mine.items(), tasks)) for name, mine in ordered.items()}
+    rows = AgentTask.objects.select_related("agent", "owner", "team").only(
+        "status", "model", "priority", "created_at", "agent__name", "owner__username", "team__name"
+    )
+    known = rows.in_bulk([task_id for mine in first.values() for task_id in mine])
+    running = Counter(dict(AgentTask.objects.running().order_by().values_list("node_model").annotate(Count("pk"))))
+    found = [
+        ModelQueue(
+            name,
+            slots=sum(place.node.slots for place in places[name] if place.node.takes_tasks),
+            running=sum(running[place.pk] for place in places[name]),
+            waiting=len(waiting.get(name, ())),
+            expected_wait_seconds=slots.outlook(name).wait_seconds(len(waiting.get(name, ())) + 1),
+            places=[PlaceState(place, running[place.pk], slots.room_at(place.pk)) for place in places[name]],
+            tasks=[Entry(known[key], mine) for key, mine in first.get(name, {}).items() if key in known],
+        )
+        for name in names
+    ]
+    return sorted(found, key=lambda queue: (-queue.waiting, -queue.running, queue.model))
+
+
+def _places(model: str) -> dict[str, list[NodeModel]]:
+    rows = NodeModel.objects.filter(is_available=True).select_related("node__breaker").order_by("node__name", "name")
+    places: dict[str, list[NodeModel]] = defaultdict(list)
+    for place in rows.filter(name=model) if model else rows:
+        places[place.name].append(place)
+    return places

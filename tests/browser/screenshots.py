@@ -20,6 +20,7 @@ PAGES = {
     "dashboard": "",
     "playground": "playground/",
     "tasks": "agents/agenttask/",
+    "queue": "queue/",
     "tasks-failed": "agents/agenttask/?status__exact=failed",
     "tasks-none": "agents/agenttask/?q=nobody",
     "sessions": "agents/chatsession/",

@@ -44,6 +44,7 @@ PAGES: dict[str, Callable[[World], str]] = {
     "dashboard": lambda _: reverse("admin:index"),
     "dashboard data": lambda _: reverse("console-dashboard"),
     "playground": lambda _: reverse("console-playground"),
+    "queue": lambda _: reverse("console-queue"),
     "tasks": lambda _: reverse("admin:agents_agenttask_changelist"),
     "task": lambda world: reverse("admin:agents_agenttask_change", args=[world.task.pk]),
     "sessions": lambda _: reverse("admin:agents_chatsession_changelist"),
@@ -74,6 +75,7 @@ OPEN_TO_STAFF = {"dashboard", "dashboard data"}
 
 BUTTONS: dict[str, Callable[[World], str]] = {
     "cancel": lambda world: reverse("admin:agents_agenttask_cancel", args=[world.task.pk]),
+    "to the front": lambda world: reverse("admin:agents_agenttask_to_front", args=[world.task.pk]),
     "retry": lambda world: reverse("admin:agents_agenttask_retry", args=[world.task.pk]),
     "run again": lambda world: reverse("admin:agents_agenttask_run_again", args=[world.task.pk]),
     "probe": lambda world: reverse("admin:agents_node_probe", args=[world.node.pk]),

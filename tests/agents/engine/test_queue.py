@@ -4,7 +4,7 @@ import pytest
 
 from agents.engine import operations, queue, service_times
 from agents.engine.errors import DoesNotWait, QueueFull
-from agents.engine.queue import standing, standings
+from agents.engine.queue import Standing, overview, standing, standings
 from agents.engine.submit import prioritise
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, Node, NodeModel
@@ -123,6 +123,54 @@ def test_the_number_of_queries_does_not_grow_with_the_queue(django_assert_num_qu
         submit_task(make_agent())
     with django_assert_num_queries(5):
         standing(tasks[-1])
+
+
+# Operators ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_overview_shows_every_model_and_its_places(fake_clock):
+    make_node(MODEL, "idle:latest", slots=2, name="gpu")
+    make_node(slots=1, name="old", is_draining=True)
+    agent = make_agent()
+    tasks = [submit_task(agent) for _ in range(4)]
+    takes(6)
+    fake_clock.advance(3)
+    busy, idle = overview(tasks=1)
+    assert (busy.model, busy.slots, busy.running, busy.waiting) == (MODEL, 2, 2, 2)
+    assert busy.expected_wait_seconds == 9  # of a third
+    assert [(state.place.node.name, state.running) for state in busy.places] == [("gpu", 2), ("old", 0)]
+    assert [entry.task for entry in busy.tasks] == [tasks[2]]
+    assert busy.tasks[0].standing == Standing(1, Priority.NORMAL, tasks[2].created_at, 3)
+    assert (idle.model, idle.running, idle.waiting, idle.expected_wait_seconds) == ("idle:latest", 0, 0, 0)
+
+
+def test_the_overview_shows_who_waits_for_a_model_that_is_nowhere():
+    node = make_node(slots=1)
+    agent = make_agent()
+    submit_task(agent), submit_task(agent)
+    NodeModel.objects.filter(node=node).update(is_available=False)
+    (found,) = overview(tasks=10)
+    assert (found.model, found.slots, found.waiting, found.places) == (MODEL, 0, 1, [])
+    assert found.expected_wait_seconds is None
+
+
+def test_the_overview_costs_the_same_for_many(django_assert_num_queries):
+    def fill() -> None:
+        for number in range(3):
+            make_node(MODEL, f"{number}:latest", slots=1)
+            agent = make_agent()
+            agent.owner.team = make_team()
+            agent.owner.save()
+            for _ in range(3):
+                submit_task(agent)
+
+    fill()
+    overview(tasks=10)
+    with django_assert_num_queries(8):
+        overview(tasks=10)
+    fill()
+    with django_assert_num_queries(8):
+        overview(tasks=10)
 
 
 def test_only_what_waits_can_be_moved():

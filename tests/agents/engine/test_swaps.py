@@ -3,6 +3,7 @@
 import pytest
 
 from agents.engine import execution, operations
+from agents.engine.queue import overview
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, Node, NodeModel
 from tests.agents.engine.factories import make_agent, make_node, submit_task, succeed, take
@@ -198,3 +199,17 @@ def test_a_model_that_vanished_counts_as_long_as_it_runs(node, agents):
     assert submit_task(agents[B]).status == "queued"
     end(first)
     assert [task.model for task in running()] == [B]
+
+
+def test_operators_see_when_room_is_made_at_the_latest(node, agents, fake_clock, settings):
+    settings.SWAP_WAIT_SECONDS = 30
+    submit_task(agents[A])
+    fake_clock.advance(5)
+    submit_task(agents[B])
+    fake_clock.advance(5)
+    rooms = {queue.model: [state.room_at for state in queue.places] for queue in overview(tasks=10)}
+    assert rooms[A] == rooms[C] == [None]
+    (room_at,) = rooms[B]
+    assert (room_at - fake_clock.now()).total_seconds() == 25
+    (queue,) = overview(tasks=10, model=B)
+    assert queue.expected_wait_seconds is None, "nobody knows how long the other model is needed"
