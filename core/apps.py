@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.db.models.signals import post_migrate
 
 
@@ -22,6 +23,10 @@ class CoreConfig(AppConfig):
         from core.audit import signals  # noqa: F401
         from core.cache import figures  # noqa: F401
         from core.ops import jobs, schedules  # noqa: F401
+
+        if settings.REDIS_URL:
+            # Threads that were the first to need it, at the same time, would each find half of it.
+            import core.net.redis  # noqa: F401
 
         post_migrate.connect(ensure_default_team, sender=self)
         post_migrate.connect(roles.sync_groups)
