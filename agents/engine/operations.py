@@ -396,7 +396,7 @@ class SendBack:
     """A run that ends without an answer, so that the task starts over.
 
     delay_seconds: how long it waits, unless another node than the one that it `avoids` can take it at once.
-    or_end: how it ends where no other node can take it.
+    or_end: how it ends where no other node can take it, or each has failed once.
     keeps_reservation: whether the process that ran it waits to run it again.
     """
 
@@ -418,12 +418,12 @@ def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
         task = tasks.get(change.task_id)
         is_owner = transitions.is_held(task, change.fence)
         if is_owner and task is not None:
-            goes_elsewhere = change.avoids is not None and _has_place_besides(task.model, change.avoids)
-            if change.or_end and not goes_elsewhere:
+            others = 0 if change.avoids is None else _places_besides(task.model, change.avoids)
+            if change.or_end and others <= task.attempts:
                 news += _end(task, change.or_end, now)
                 ended.append(task)
             else:
-                news += _start_over(task, change, now, delay_seconds=0 if goes_elsewhere else change.delay_seconds)
+                news += _start_over(task, change, now, delay_seconds=0 if others else change.delay_seconds)
         answers.append(is_owner)
     transitions.record(news)
     charges.settle(ended)
@@ -444,9 +444,9 @@ def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_secon
     )
 
 
-def _has_place_besides(model: str, node_id: uuid.UUID) -> bool:
-    """Tell whether another living node has the model, be it busy now."""
-    return NodeModel.objects.serving([model]).working().exclude(node=node_id).exists()
+def _places_besides(model: str, node_id: uuid.UUID) -> int:
+    """Count the other living nodes that have the model, be they busy now."""
+    return NodeModel.objects.serving([model]).working().exclude(node=node_id).count()
 
 
 @dataclass(frozen=True)

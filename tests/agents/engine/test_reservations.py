@@ -158,3 +158,20 @@ def test_equal_requests_share_the_task_that_is_being_answered():
     assert succeed(take(row(first)), "")
     assert not submit(agent, request_key="a").shares
     check(Snapshot.read())
+
+
+def test_what_every_node_failed_at_once_is_tried_no_more():
+    """A request that hangs each node goes round once."""
+    for _ in range(3):
+        make_node()
+    submitted = submit(make_agent(), reserved_for=US)
+    tried = []
+    while (task := row(submitted)).status == "running":
+        tried.append(task.node_id)
+        end = operations.Finish(task.pk, task.fence, AgentTask.Status.FAILED, error_code="first-byte-timeout")
+        change = operations.SendBack(
+            task.pk, task.fence, "it hung", "attempts", avoids=task.node_id, or_end=end, keeps_reservation=True
+        )
+        assert apply(operations.send_back, [change]) == [True]
+    assert (task.status, task.error_code, len(tried)) == ("failed", "first-byte-timeout", 3)
+    check(Snapshot.read())
