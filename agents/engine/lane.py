@@ -32,7 +32,7 @@ from agents.engine.runs import Run, StopReason, runs
 from agents.engine.submit import PATIENCE_SECONDS
 from agents.kinds.base import Model, Outcome, Work
 from agents.kinds.model_call import Call
-from agents.models import AgentTask, Node, NodeModel
+from agents.models import AgentTask, NodeModel
 from agents.ollama.errors import Interrupted, OllamaError
 from agents.ollama.types import ChatChunk, ChatRequest, EmbedRequest
 from core import logs
@@ -255,8 +255,7 @@ class _Attempt:
             await self._stream.settle()
             # What the client has heard cannot be taken back.
             return endings.after(error, can_start_over=not self._listener.has_pieces, keeps_reservation=True)
-        if self._model.node.status != Node.Status.UP:
-            await in_thread(node_health.answered, self._model.node)
+        node_health.note_answer(self._model.node)
         return endings.success(outcome)
 
     async def _answer(self) -> Outcome:
@@ -277,6 +276,7 @@ class _Attempt:
             else:
                 chunks = client.generate(request, deadline=deadline)
             async for chunk in chunks:
+                node_health.heard(self._model.node)
                 call.took(chunk)
                 self._stream.add(chunk, live_streams=len(runs))
                 if chunk.done:

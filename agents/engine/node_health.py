@@ -50,6 +50,8 @@ Status = AgentTask.Status
 
 # By the breaker: when this process last got a piece of an answer, as time.monotonic() tells it.
 _heard: dict[UUID, float] = {}
+# By the breaker: nodes that answered calls of the event loop since the last telling.
+_answered: set[UUID] = set()
 _told_at = 0.0
 
 
@@ -81,9 +83,19 @@ def heard(node: Node) -> None:
     _heard[node.breaker_id] = time.monotonic()
 
 
+def note_answer(node: Node) -> None:
+    """Note that a call was answered, for `tell_heard`: an event loop does not ask the database itself."""
+    _answered.add(node.breaker_id)
+
+
 def tell_heard() -> None:
-    """Take suspicions back of nodes that were heard since the last time: they are slow, and alive."""
+    """Take suspicions back of nodes that were heard since the last time: they are slow, and alive.
+
+    Of those that answered on the event loop, failures are taken back too.
+    """
     global _told_at
+    while _answered:
+        breakers.succeeded(_answered.pop())
     since, _told_at = _told_at, time.monotonic()
     for breaker_id, moment in list(_heard.items()):
         if moment >= since:

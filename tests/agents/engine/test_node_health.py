@@ -336,6 +336,14 @@ def test_whoever_hears_from_a_node_clears_it_though_nothing_is_written_down(node
     assert breaker(node).state == State.CLOSED
 
 
+def test_an_answer_on_the_event_loop_begins_a_new_count_with_the_next_telling(node):
+    ask("[[status500]]")
+    node_health.note_answer(node)
+    assert breaker(node).failures == 1
+    node_health.tell_heard()
+    assert (breaker(node).state, breaker(node).failures) == (State.CLOSED, 0)
+
+
 def test_what_was_heard_before_the_last_telling_clears_nothing_later(node):
     node_health.heard(node)
     node_health.tell_heard()
