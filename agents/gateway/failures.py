@@ -26,12 +26,17 @@ class Refusal(Exception):
 STATUS = {
     "cancelled": HTTPStatus.CONFLICT,
     "cannot-embed": HTTPStatus.BAD_REQUEST,
+    "connect-failed": HTTPStatus.SERVICE_UNAVAILABLE,
+    "connection-lost": HTTPStatus.SERVICE_UNAVAILABLE,
     "context-overflow": HTTPStatus.BAD_REQUEST,
+    "cut-stream": HTTPStatus.SERVICE_UNAVAILABLE,
     "deadline-passed": HTTPStatus.GATEWAY_TIMEOUT,
     "first-byte-timeout": HTTPStatus.GATEWAY_TIMEOUT,
     "gap-timeout": HTTPStatus.GATEWAY_TIMEOUT,
     "internal-error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "model-not-found": HTTPStatus.NOT_FOUND,
+    "model-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "pool-exhausted": HTTPStatus.SERVICE_UNAVAILABLE,
     "poison": HTTPStatus.INTERNAL_SERVER_ERROR,
     "rejected": HTTPStatus.BAD_REQUEST,
     "saturated": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -64,8 +69,10 @@ def _failure(code: str, detail: str) -> Failure:
     return Failure(status=STATUS.get(code, HTTPStatus.BAD_GATEWAY), message=detail, code=code)
 
 
-def refusal(failure: Failure) -> Refusal:
+def refusal(failure: Failure, headers: Headers = ()) -> Refusal:
     """Refuse, and tell official clients whether to try again: what failed here was tried again already."""
     if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return Refusal(failure, [("Retry-After", str(RETRY_SECONDS))])
-    return Refusal(failure, [("X-Should-Retry", "false")] if failure.status >= HTTPStatus.CONFLICT else [])
+        return Refusal(failure, [*headers, ("Retry-After", str(RETRY_SECONDS))])
+    return Refusal(
+        failure, [*headers, ("X-Should-Retry", "false")] if failure.status >= HTTPStatus.CONFLICT else headers
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -119,7 +120,7 @@ async def text(call: Call, order: Order, encoder: Encoder) -> None:
             await stream(call, order.caller, encoder, wait)
         elif (answer := await awaited(wait)) is not None:
             body = encoder.whole([answer.whole, answer.ended.last], truth_of(answer.ended))
-            await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told(wait, answer.ended)])
+            await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told_at_end(answer.ended)])
     finally:
         wait.close(lets_go_on=order.goes_on_alone)
 
@@ -134,7 +135,7 @@ async def vectors(call: Call, order: Order, encoder: VectorEncoder) -> None:
             ended = _joined(parts)
             truth = replace(truth_of(ended), tasks=tuple(part.task_id for part in parts))
             body = encoder.whole(Embedded.joined([_embedded(part) for part in parts]), truth)
-            await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told(wait, ended)])
+            await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told_at_end(ended)])
     finally:
         wait.close(lets_go_on=order.goes_on_alone)
 
@@ -186,7 +187,7 @@ async def _checked(answering: Awaitable[Answer]) -> Answer:
     """Raises Refusal for what is no answer, and what answering raises."""
     answer = await answering
     if not answer.ended.has_answer:
-        raise failures.refusal(failures.of_task(answer.ended))
+        raise _error_of(answer)
     return answer
 
 
@@ -279,7 +280,7 @@ def _words(item: Item | Answer | Exception | Notice, encoder: Encoder, *, has_be
 
 def _error_of(item: Answer | Exception | Notice) -> Exception:
     if isinstance(item, Answer):
-        return failures.refusal(failures.of_task(item.ended))
+        return failures.refusal(failures.of_task(item.ended), told_at_end(item.ended))
     return item if isinstance(item, Exception) else Refusal(SIGNED_OUT)
 
 
@@ -295,17 +296,27 @@ def truth_of(ended: Ended) -> Truth:
     )
 
 
-def told(wait: Wait[Any], ended: Ended | None = None) -> Headers:
-    """What headers tell of an answer: all that is known when they are sent."""
+def told(wait: Wait[Any]) -> Headers:
+    """What headers tell of an answer that comes piece by piece: all that is known when they are sent."""
     began = wait.began
-    task_id = ended.task_id if ended else began.task_id if began else None
-    node = ended.node if ended else began.node if began else ""
-    is_truncated = ended.is_truncated if ended else began is not None and began.is_truncated
-    waited = ended.queue_wait_seconds if ended else wait.queue_wait_seconds
+    if began is None:
+        return []
+    return _told(began.task_id, began.node, is_truncated=began.is_truncated, waited=wait.queue_wait_seconds)
+
+
+def told_at_end(ended: Ended) -> Headers:
+    """What headers tell of an answer, or of its failure, once it is known."""
+    waited = ended.queue_wait_seconds
+    return _told(ended.task_id, ended.node, cache=ended.cache, is_truncated=ended.is_truncated, waited=waited)
+
+
+def _told(
+    task_id: uuid.UUID, node: str, *, cache: str = "", is_truncated: bool = False, waited: float | None = None
+) -> Headers:
     known = {
-        "X-SutazAI-Task": str(task_id or ""),
+        "X-SutazAI-Task": str(task_id),
         "X-SutazAI-Node": node,
-        "X-SutazAI-Cache": ended.cache if ended else "",
+        "X-SutazAI-Cache": cache,
         "X-SutazAI-Truncated": "true" if is_truncated else "",
         "X-SutazAI-Queue-Wait": f"{waited:.3f}" if waited is not None else "",
     }
