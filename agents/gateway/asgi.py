@@ -73,11 +73,10 @@ async def _text(call: Call) -> None:
         order = await in_thread(door.guarded, call, door.order, call, form, body)
     except ModelUnknown as unknown:
         raise Refusal(form.not_found(unknown.name)) from unknown
-    encoder = form.encoder(order.identity, order.wanted.shape)
-    if order.wanted.is_background:
+    if order.wanted.is_background or (order.is_stored and order.wanted.streams):
         await responses.begin(call, order)
     else:
-        await replies.text(call, order, encoder)
+        await replies.text(call, order, form.encoder)
 
 
 async def _vectors(call: Call) -> None:
@@ -87,4 +86,4 @@ async def _vectors(call: Call) -> None:
         order = await in_thread(door.guarded, call, door.order, call, form, body)
     except ModelUnknown as unknown:
         raise Refusal(form.not_found(unknown.name)) from unknown
-    await replies.vectors(call, order, form.encoder(order.identity, order.wanted.shape))
+    await replies.vectors(call, order, form.encoder)

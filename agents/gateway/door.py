@@ -85,9 +85,13 @@ class Order:
     caller: Caller
     wanted: Wanted
     submission: operations.Submission
-    identity: Identity
     is_stored: bool
     kept: Mapping[uuid.UUID, Kept]
+
+    def identity(self, submitted: operations.Submitted | None) -> Identity:
+        """Name the answer, once it is known whether the call was made before; None where it was kept."""
+        task_id = submitted.task_id if submitted and submitted.is_replay else self.submission.task.pk
+        return identity_of(task_id, self.wanted.model)
 
     @property
     def goes_on_alone(self) -> bool:
@@ -182,7 +186,7 @@ def order(call: Call, form: Format[Any], body: bytes) -> Order:
     # A stream that can be resumed is numbered by its own task's events.
     may_be_kept = submission.idempotency_key is None and not (is_stored and wanted.streams)
     kept = _kept(submission, _wish(call)) if may_be_kept else {}
-    return Order(caller, wanted, submission, identity_of(submission.task.pk, wanted.model), is_stored, kept)
+    return Order(caller, wanted, submission, is_stored, kept)
 
 
 def _kept(submission: operations.Submission, wish: bool | None) -> dict[uuid.UUID, Kept]:

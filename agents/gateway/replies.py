@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -12,14 +12,15 @@ from agents.engine import lane
 from agents.engine.answers import Began, Ended, Item, Reset
 from agents.engine.kept_answers import Kept
 from agents.engine.lane import Answer
+from agents.engine.operations import Submission, Submitted
 from agents.gateway import failures
 from agents.gateway.calls import Call, Headers
 from agents.gateway.door import Caller, Order
 from agents.gateway.failures import Refusal
-from agents.gateway.formats.base import Encoder, Failure, Truth
+from agents.gateway.formats.base import Encoder, Failure, Identity, Truth
 from agents.gateway.formats.vectors import Embedded, VectorEncoder
 from agents.models import AgentTask
-from agents.ollama.types import ChatChunk
+from agents.ollama.types import ChatChunk, JsonObject
 from core.access.watch import watch
 from core.ops import clock
 
@@ -111,11 +112,13 @@ class Wait(Generic[Result]):
             self._work.cancel()
 
 
-async def text(call: Call, order: Order, encoder: Encoder) -> None:
+async def text(call: Call, order: Order, encoder_for: Callable[[Identity, JsonObject], Encoder]) -> None:
     """Answer a call whose answer is text. Raises Refusal, and what submitting raises, before anything was sent."""
+    submitted = await _submitted(order.to_make)
+    encoder = encoder_for(order.identity(submitted), order.wanted.shape)
     wait: Wait[Answer] = Wait(call, order.caller)
     try:
-        wait.work(_answering(order, wait))
+        wait.work(_answering(order, submitted, wait))
         if order.wanted.streams:
             await stream(call, order.caller, encoder, wait)
         elif (answer := await awaited(wait)) is not None:
@@ -125,11 +128,13 @@ async def text(call: Call, order: Order, encoder: Encoder) -> None:
         wait.close(lets_go_on=order.goes_on_alone)
 
 
-async def vectors(call: Call, order: Order, encoder: VectorEncoder) -> None:
+async def vectors(call: Call, order: Order, encoder_for: Callable[[Identity, JsonObject], VectorEncoder]) -> None:
     """Answer a call whose answer is vectors. Raises as `text`."""
+    submitted = await _submitted(order.to_make)
+    encoder = encoder_for(order.identity(submitted), order.wanted.shape)
     wait: Wait[list[Answer]] = Wait(call, order.caller)
     try:
-        wait.work(_answering_in_parts(order))
+        wait.work(_answering_in_parts(order, submitted))
         if (answers := await awaited(wait)) is not None:
             parts = [answer.ended for answer in answers]
             ended = _joined(parts)
@@ -138,6 +143,11 @@ async def vectors(call: Call, order: Order, encoder: VectorEncoder) -> None:
             await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told_at_end(ended)])
     finally:
         wait.close(lets_go_on=order.goes_on_alone)
+
+
+async def _submitted(to_make: Submission | None) -> Submitted | None:
+    """Have tasks written down; None where equal ones' answers were kept, which are written with them."""
+    return await lane.submit(to_make) if to_make else None
 
 
 def _embedded(ended: Ended) -> Embedded:
@@ -163,10 +173,10 @@ def _joined(parts: Sequence[Ended]) -> Ended:
     )
 
 
-async def _answering_in_parts(order: Order) -> list[Answer]:
+async def _answering_in_parts(order: Order, submitted: Submitted | None) -> list[Answer]:
     """Have all parts of a call answered at once. One that fails, or a client that leaves, ends the others."""
     to_make = order.to_make
-    made = [lane.answer(*part) for part in await lane.parts(to_make, await lane.submit(to_make))] if to_make else []
+    made = [lane.answer(*part) for part in await lane.parts(to_make, submitted)] if to_make and submitted else []
     if order.kept:
         making = iter(made)
         made = [_recalled(order, task) if task.pk in order.kept else next(making) for task in order.tasks]
@@ -191,17 +201,12 @@ async def _checked(answering: Awaitable[Answer]) -> Answer:
     return answer
 
 
-async def _answering(order: Order, wait: Wait[Answer]) -> Answer:
-    if kept := order.kept.get(order.submission.task.pk):
-        return await _again(order, kept, wait)
-    submitted = await lane.submit(order.submission)
-    if not order.wanted.streams:
-        return await _checked(lane.answer(order.submission, submitted))
-    if not order.is_stored:
+async def _answering(order: Order, submitted: Submitted | None, wait: Wait[Answer]) -> Answer:
+    if submitted is None:
+        return await _again(order, order.kept[order.submission.task.pk], wait)
+    if order.wanted.streams:
         return await lane.answer(order.submission, submitted, wait.hear)
-    # The numbers of a stream that can be resumed come from what is written, so the run is followed like any other.
-    in_background(lane.answer(order.submission, submitted))
-    return await lane.listen(submitted.task_id, wait.hear, skips_void=False)
+    return await _checked(lane.answer(order.submission, submitted))
 
 
 async def _again(order: Order, kept: Kept, wait: Wait[Answer]) -> Answer:
@@ -242,7 +247,7 @@ async def stream(
     while True:
         if out and not has_begun:
             has_begun = True
-            await call.begin(200, encoder.stream_type, [*caller.headers, *STREAM_HEADERS, *told(wait)])
+            await call.begin(200, encoder.stream_type, [*caller.headers, *STREAM_HEADERS, *told(encoder, wait)])
             out = opening + out
         if out:
             await call.write(out, has_more=not encoder.is_over)
@@ -296,11 +301,11 @@ def truth_of(ended: Ended) -> Truth:
     )
 
 
-def told(wait: Wait[Any]) -> Headers:
+def told(encoder: Encoder, wait: Wait[Any]) -> Headers:
     """What headers tell of an answer that comes piece by piece: all that is known when they are sent."""
     began = wait.began
     if began is None:
-        return []
+        return _told(encoder.identity.task_id)
     return _told(began.task_id, began.node, is_truncated=began.is_truncated, waited=wait.queue_wait_seconds)
 
 
@@ -311,7 +316,7 @@ def told_at_end(ended: Ended) -> Headers:
 
 
 def _told(
-    task_id: uuid.UUID, node: str, *, cache: str = "", is_truncated: bool = False, waited: float | None = None
+    task_id: uuid.UUID, node: str = "", *, cache: str = "", is_truncated: bool = False, waited: float | None = None
 ) -> Headers:
     known = {
         "X-SutazAI-Task": str(task_id),

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from agents.engine import answers, lane
+from agents.engine.operations import Submitted
 from agents.engine.submit import cancel
 from agents.gateway import door, failures, replies
 from agents.gateway.calls import Call
@@ -40,28 +41,46 @@ def route(path: str) -> dict[str, Handler] | None:
 
 async def begin(call: Call, order: Order) -> None:
     """Take a call whose client will come back: the answer tells the id, or is the stream."""
-    encoder = ResponsesEncoder(order.identity, order.wanted.shape)
-    if order.wanted.streams:
-        await replies.text(call, order, encoder)
-        return
     submitted = await lane.submit(order.submission)
+    encoder = ResponsesEncoder(order.identity(submitted), order.wanted.shape)
+    if submitted.is_replay:
+        await _give(call, order.caller, submitted.task_id, encoder, streams=order.wanted.streams)
+        return
     replies.in_background(lane.answer(order.submission, submitted))
-    await call.answer(200, encoder.retrieved("queued"), order.caller.headers)
+    if order.wanted.streams:
+        await _follow(call, order, submitted, encoder)
+    else:
+        await call.answer(200, encoder.retrieved("queued"), order.caller.headers)
+
+
+async def _follow(call: Call, order: Order, submitted: Submitted, encoder: ResponsesEncoder) -> None:
+    """Send a response as it is written down, not as it is made: the numbers of its events come from there."""
+    wait: Wait[lane.Answer] = Wait(call, order.caller)
+    try:
+        wait.work(lane.listen(submitted.task_id, wait.hear, skips_void=False))
+        await replies.stream(call, order.caller, encoder, wait)
+    finally:
+        wait.close(lets_go_on=False)
 
 
 async def _retrieve(call: Call, *, response_id: str) -> None:
     caller, task, wanted = await in_thread(door.guarded, call, _wanted, call, response_id)
     client = task.input["client"]
-    identity = door.identity_of(task.pk, client["model"])
-    if not wanted.streams:
-        body = await in_thread(_as_it_stands, task.pk, ResponsesEncoder(identity, client["shape"]))
+    after = wanted.after if wanted.streams else None
+    encoder = ResponsesEncoder(door.identity_of(task.pk, client["model"]), client["shape"], after=after)
+    await _give(call, caller, task.pk, encoder, streams=wanted.streams)
+
+
+async def _give(call: Call, caller: Caller, task_id: uuid.UUID, encoder: ResponsesEncoder, *, streams: bool) -> None:
+    """Give a response to whoever comes back for it: as it stands now, or what came and what still comes."""
+    if not streams:
+        body = await in_thread(_as_it_stands, task_id, encoder)
         await call.answer(200, body, [*caller.headers, *replies.WHOLE_HEADERS])
         return
-    encoder = ResponsesEncoder(identity, client["shape"], after=wanted.after)
-    pieces, last_number = await in_thread(answers.history, task.pk)
+    pieces, last_number = await in_thread(answers.history, task_id)
     wait: Wait[lane.Answer] = Wait(call, caller)
     try:
-        wait.work(lane.listen(task.pk, wait.hear, after=last_number))
+        wait.work(lane.listen(task_id, wait.hear, after=last_number))
         await replies.stream(call, caller, encoder, wait, written=encoder.history(pieces))
     finally:
         wait.close(lets_go_on=False)

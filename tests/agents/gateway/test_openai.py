@@ -174,6 +174,31 @@ def test_a_response_that_is_not_to_be_kept_is_not_given_out_again(gateway, strea
         client.responses.create(**asked, background=True)
 
 
+def test_a_call_that_is_repeated_with_its_key_has_the_name_and_the_answer_of_the_first(gateway):
+    client = gateway.openai
+
+    def ask(key, **options):
+        headers = {"Idempotency-Key": f"{gateway.lane}-{key}"}
+        return client.responses.create(model="double", input=f"repeat {key}", extra_headers=headers, **options)
+
+    first, again = (ask("whole") for _ in range(2))
+    assert (again.id, again.output_text) == (first.id, first.output_text)
+    first, again = (list(ask("stream", stream=True)) for _ in range(2))
+    assert again[0].response.id == first[0].response.id
+    assert [(event.type, event.sequence_number) for event in again] == [
+        (event.type, event.sequence_number) for event in first
+    ]
+    first, again = (ask("background", background=True) for _ in range(2))
+    assert again.id == first.id
+    assert client.responses.retrieve(again.id).id == first.id
+    body = {"model": "double", "messages": HELLO}
+    chats = [
+        client.chat.completions.create(**body, extra_headers={"Idempotency-Key": f"{gateway.lane}-chat"}).id
+        for _ in range(2)
+    ]
+    assert chats[0] == chats[1]
+
+
 def test_a_response_in_the_background_is_fetched_and_cancelled(gateway):
     client = gateway.openai
     slow = client.responses.create(model="double", input="[[t1000-d50]]", background=True)
