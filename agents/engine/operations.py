@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from agents.engine import charges, failures, remembered, statements, transitions
-from agents.engine.errors import QueueFull
+from agents.engine.errors import ModelUnreachable, QueueFull
 from agents.engine.events import NewEvent, encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.pieces import join
@@ -521,6 +521,20 @@ def prioritise(changes: Sequence[Prioritise], now: datetime) -> list[bool]:
     return answers
 
 
+def give_up(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
+    """Cancel tasks that wait for models that no node can run now; False for those that do not wait any more."""
+    tasks = statements.lock_tasks(set(task_ids))
+    waiting = [task for task in tasks.values() if task.status == Status.QUEUED]
+    news = []
+    for task in waiting:
+        refusal = ModelUnreachable(task.model)
+        news += transitions.end(task, now, Status.CANCELLED, error_code=refusal.code, error_detail=refusal.detail)
+    transitions.record(news)
+    charges.settle(waiting)
+    ended = {task.pk for task in waiting}
+    return [task_id in ended for task_id in task_ids]
+
+
 def mark_announced(task_ids: Sequence[uuid.UUID], now: datetime) -> list[None]:
     """Note that grants were published, so that the relay need not. Those that are being taken need no note."""
     unclaimed = AgentTask.objects.running().filter(pk__in=task_ids, runner="", announced_at=None)
@@ -600,7 +614,7 @@ def grant_waiting(models: Sequence[str], now: datetime) -> list[None]:
 STAGES: tuple[tuple[Operation[Any, Any], ...], ...] = (
     (take, take_oldest, append, renew, mark_announced, renew_unclaimed, finish),
     (send_back,),
-    (cancel, release),
+    (cancel, give_up, release),
     (prioritise,),
     (reap,),
     (expire,),

@@ -1,10 +1,10 @@
 """Which model answers, and on which node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from django.conf import settings
 
-from agents.engine import remembered
+from agents.engine import remembered, statements
 from agents.engine.errors import ModelNotAvailable, ModelUnreachable
 from agents.engine.statements import KnownModel, Place
 from agents.models import AgentVersion, NodeModel
@@ -30,6 +30,11 @@ def resolve_model(version: AgentVersion, *, named: str = "") -> str:
     if having:
         raise ModelUnreachable(chosen)
     raise ModelNotAvailable(chosen)
+
+
+def unreachable(wanted: Collection[str]) -> set[str]:
+    """Tell which of these models no node has now whose breaker lets tasks through."""
+    return set(wanted) - {model.name for model in statements.known_models() if not model.is_shut}
 
 
 def _any_model(models: Sequence[KnownModel]) -> str:

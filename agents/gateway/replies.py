@@ -4,12 +4,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from agents.engine import lane
 from agents.engine.answers import Began, Ended, Item, Reset
+from agents.engine.awaited import awaited
 from agents.engine.kept_answers import Kept
 from agents.engine.lane import Answer
 from agents.engine.operations import Submission, Submitted
@@ -64,8 +66,15 @@ class Wait(Generic[Result]):
         ]
         self._work: asyncio.Task[Result] | None = None
         self._began_at = time.monotonic()
+        self._attention = ExitStack()
         self.began: Began | None = None
         self.queue_wait_seconds: float | None = None
+
+    def attend(self, submission: Submission | None, submitted: Submitted | None) -> None:
+        """Have the call's tasks ended once no node is left for them, as long as the client waits."""
+        if submission and submitted:
+            for one in (submitted, *submitted.parts):
+                self._attention.enter_context(awaited.task(one.task_id, submission.task.model))
 
     async def _tell(self, notice: Notice, ending: Awaitable[None]) -> None:
         await ending
@@ -103,6 +112,7 @@ class Wait(Generic[Result]):
 
     def close(self, *, lets_go_on: bool) -> None:
         """End the wait. lets_go_on: whether the task goes on without anybody waiting; else it is cancelled."""
+        self._attention.close()
         for task in self._watches:
             task.cancel()
         if self._work is not None and lets_go_on and not self._work.done():
@@ -118,10 +128,11 @@ async def text(call: Call, order: Order, encoder_for: Callable[[Identity, JsonOb
     encoder = encoder_for(order.identity(submitted), order.wanted.shape)
     wait: Wait[Answer] = Wait(call, order.caller)
     try:
+        wait.attend(order.to_make, submitted)
         wait.work(_answering(order, submitted, wait))
         if order.wanted.streams:
             await stream(call, order.caller, encoder, wait)
-        elif (answer := await awaited(wait)) is not None:
+        elif (answer := await whole(wait)) is not None:
             body = encoder.whole([answer.whole, answer.ended.last], truth_of(answer.ended))
             await call.answer(200, body, [*order.caller.headers, *WHOLE_HEADERS, *told_at_end(answer.ended)])
     finally:
@@ -134,8 +145,9 @@ async def vectors(call: Call, order: Order, encoder_for: Callable[[Identity, Jso
     encoder = encoder_for(order.identity(submitted), order.wanted.shape)
     wait: Wait[list[Answer]] = Wait(call, order.caller)
     try:
+        wait.attend(order.to_make, submitted)
         wait.work(_answering_in_parts(order, submitted))
-        if (answers := await awaited(wait)) is not None:
+        if (answers := await whole(wait)) is not None:
             parts = [answer.ended for answer in answers]
             ended = _joined(parts)
             truth = replace(truth_of(ended), tasks=tuple(part.task_id for part in parts))
@@ -218,7 +230,7 @@ async def _again(order: Order, kept: Kept, wait: Wait[Answer]) -> Answer:
     return answer
 
 
-async def awaited(wait: Wait[Result]) -> Result | None:
+async def whole(wait: Wait[Result]) -> Result | None:
     """Wait for what some work gives whole; None when the client has gone. Raises Refusal, and what the work raised."""
     while True:
         match await wait.next():

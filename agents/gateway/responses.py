@@ -57,6 +57,8 @@ async def _follow(call: Call, order: Order, submitted: Submitted, encoder: Respo
     """Send a response as it is written down, not as it is made: the numbers of its events come from there."""
     wait: Wait[lane.Answer] = Wait(call, order.caller)
     try:
+        if not order.wanted.is_background:
+            wait.attend(order.submission, submitted)
         wait.work(lane.listen(submitted.task_id, wait.hear, skips_void=False))
         await replies.stream(call, order.caller, encoder, wait)
     finally:
