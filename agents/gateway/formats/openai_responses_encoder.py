@@ -94,7 +94,7 @@ class ResponsesEncoder(shared.EventEncoder):
         """Write what was stored before the client came, all of it but the last piece; in place of `start`.
 
         None stands where a run began anew. A new client gets the last run from its beginning; one that has seen an
-        earlier run gets the failure that ends its stream.
+        earlier run gets the rest of that, and the failure that ends its stream.
         """
         written = [self.start()]
         for piece in pieces:
@@ -104,7 +104,7 @@ class ResponsesEncoder(shared.EventEncoder):
                 failed = self._begin_anew()
                 if 0 <= self._after < self._number:
                     self.is_over = True
-                    return failed
+                    return b"".join([*written, failed])
                 written = [self.start()]
         return b"".join(written)
 
