@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 OnBody = Callable[[bytes], None]
+OnHead = Callable[[int, Mapping[str, str]], None]  # takes the status and the headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._parse: Callable[[], bool] = self._parse_head
         self._answer: asyncio.Future[Response] | None = None
+        self._on_head: OnHead | None = None
         self._on_body: OnBody | None = None
         self._parts: list[bytes] = []
         self._status = 0
@@ -41,10 +43,11 @@ class _Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    def send(self, request: bytes, on_body: OnBody | None) -> "asyncio.Future[Response]":
-        """Send a request; pieces of the body go to `on_body` as they come, else into the response."""
+    def send(self, request: bytes, on_head: OnHead | None, on_body: OnBody | None) -> "asyncio.Future[Response]":
+        """Send a request; the head goes to `on_head`, and pieces of the body to `on_body`, as they come."""
         assert self.transport is not None
         self._answer = asyncio.get_running_loop().create_future()
+        self._on_head = on_head
         self._on_body = on_body
         self._parts = []
         self.transport.write(request)
@@ -74,6 +77,8 @@ class _Connection(asyncio.Protocol):
         first, *lines = self._take(end + 4)[:-4].decode("latin-1").split("\r\n")
         self._status = int(first.split(" ", 2)[1])
         self._headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if self._on_head is not None:
+            self._on_head(self._status, self._headers)
         if self._headers.get("transfer-encoding") == "chunked":
             self._parse = self._parse_chunk_size
         else:
@@ -144,6 +149,7 @@ class Client:
         body: Any = None,
         *,
         headers: Mapping[str, str] | None = None,
+        on_head: OnHead | None = None,
         on_body: OnBody | None = None,
     ) -> Response:
         """Send one request, with `body` as JSON. Raises OSError (TimeoutError and ConnectionError are ones)."""
@@ -151,7 +157,7 @@ class Client:
         async with asyncio.timeout(self._timeout_seconds):
             connection = await self._connection()
             try:
-                response = await connection.send(request, on_body)
+                response = await connection.send(request, on_head, on_body)
             except BaseException:
                 connection.close()
                 raise

@@ -6,14 +6,23 @@ import dataclasses
 import secrets
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import report
-from bench.chaos.faults import FAULTS, Scale
+from bench.chaos.faults import FAULTS
+from bench.chaos.gateway.faults import CALL_FAULTS
+from bench.chaos.gateway.run import run_gateway
+from bench.chaos.gateway.scene import RATE
+from bench.chaos.gateway.tables import call_notes, call_table
 from bench.chaos.run import FULL, SHORT, faults_for, run_backend, settings_of
+from bench.chaos.scene import Scale
 from bench.chaos.verdict import Verdict
 
 BACKENDS = {"embedded": ["embedded"], "full": ["rabbitmq", "redis"], "both": ["rabbitmq", "redis", "embedded"]}
+PARTS = ("tasks", "gateway")
+SECTIONS = {"tasks": "chaos", "gateway": "chaos-gateway"}
+LANES = {"quick": ["quick"], "celery": ["celery"], "both": ["quick", "celery"]}
 
 
 def main() -> int:
@@ -24,32 +33,60 @@ def main() -> int:
     seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
     surroundings = report.surroundings(f"python -m bench.chaos {' '.join(sys.argv[1:])}".strip())
     print(f"seed {seed}", file=sys.stderr, flush=True)
-    parts, is_broken = [], False
+    told: dict[str, list[str]] = {part: [] for part in PARTS}
+    is_broken = False
     for backend in BACKENDS[arguments.backend]:
-        if faults := faults_for(backend, arguments.fault):
-            with tempfile.TemporaryDirectory(prefix="sutazai-chaos-") as folder:
-                name, verdicts = asyncio.run(run_backend(backend, faults, scale, seed=seed, folder=Path(folder)))
-            parts.append(f"**{name}**\n\n{counts_table(verdicts)}\n\n{notes(verdicts, scale)}")
-            print(f"\n{parts[-1]}", flush=True)
-            is_broken |= any(verdict.broken(scale.rerun_limit_seconds) for verdict in verdicts)
-    if scale == FULL and arguments.backend == "both" and not arguments.fault:
-        report.write_section("chaos", "\n\n".join([surroundings, settings_text(scale, seed), *parts]))
+        for part, text, is_whole in _results(backend, arguments, scale, seed):
+            told[part].append(text)
+            print(f"\n{text}", flush=True)
+            is_broken |= not is_whole
+    if scale == FULL and (arguments.backend, arguments.lane) == ("both", "both") and not arguments.fault:
+        for part in PARTS:
+            if told[part]:
+                report.write_section(
+                    SECTIONS[part], "\n\n".join([surroundings, settings_text(part, scale, seed), *told[part]])
+                )
     print("\nA requirement is broken." if is_broken else "\nEvery requirement holds.")
     return int(is_broken)
+
+
+def _results(backend: str, arguments: argparse.Namespace, scale: Scale, seed: int) -> Iterator[tuple[str, str, bool]]:
+    """Put one backend to its faults; yields what they belong to, the tables, and whether every requirement holds."""
+    if arguments.part != "gateway" and (faults := faults_for(backend, arguments.fault)):
+        with tempfile.TemporaryDirectory(prefix="sutazai-chaos-") as folder:
+            name, verdicts = asyncio.run(run_backend(backend, faults, scale, seed=seed, folder=Path(folder)))
+        is_whole = not any(verdict.broken(scale.rerun_limit_seconds) for verdict in verdicts)
+        yield "tasks", f"**{name}**\n\n{counts_table(verdicts)}\n\n{notes(verdicts, scale)}", is_whole
+    if arguments.part != "tasks" and (call_faults := faults_for(backend, arguments.fault, CALL_FAULTS)):
+        for lane in LANES[arguments.lane]:
+            name, call_verdicts = asyncio.run(run_gateway(backend, lane, call_faults, scale, seed=seed))
+            title = f"**Gateway, {lane} lane, {name}**"
+            is_whole = not any(verdict.broken() for verdict in call_verdicts)
+            yield "gateway", f"{title}\n\n{call_table(call_verdicts)}\n\n{call_notes(call_verdicts)}", is_whole
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description="Kill everything in turn.")
     parser.add_argument("--backend", choices=BACKENDS, default="both")
+    parser.add_argument("--part", choices=PARTS, help="tasks that come by the API, or calls of the gateway alone")
+    parser.add_argument("--lane", choices=LANES, default="both", help="what runs the calls of the gateway")
     parser.add_argument("--tasks", type=int, help="tasks for each fault (default: 500, in the short form 30)")
     parser.add_argument("--seed", type=int, help="for everything that is drawn by lot; printed when not given")
     parser.add_argument("--short", action="store_true", help="a few tasks, short leases, one kill of each")
-    parser.add_argument("--fault", action="append", default=[], choices=[fault.name for fault in FAULTS])
+    names = [fault.name for fault in (*FAULTS, *CALL_FAULTS)]
+    parser.add_argument("--fault", action="append", default=[], choices=names)
     return parser.parse_args()
 
 
-def settings_text(scale: Scale, seed: int) -> str:
+def settings_text(part: str, scale: Scale, seed: int) -> str:
     own = ", ".join(f"`{name}={value}`" for name, value in settings_of(scale).items())
+    if part == "gateway":
+        return (
+            f"Seed {seed}; {scale.calls} calls for each fault at {RATE} a second, {scale.streams} open streams "
+            f"where the web process is killed; what goes away does so for {scale.node_down_seconds:g} s; "
+            f"settings {own}; "
+            f"limits of the nodes for silence {scale.gap_seconds:g} s (only where a test server is silent)."
+        )
     return (
         f"Seed {seed}; {scale.tasks} tasks for each fault at 50 submissions per second; {scale.kills} kills of each "
         f"process; broker down for {scale.broker_down_seconds:g} s; settings {own}; "

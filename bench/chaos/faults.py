@@ -2,64 +2,30 @@
 
 import asyncio
 import itertools
-import os
-import random
-import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import psutil
 
 from bench import tasks
 from bench.chaos.load import Load
+from bench.chaos.scene import Fault, Scene
 from bench.client import Client
-from bench.group import Group
 from tests.ollama_server import OllamaTestProcess
 from tests.program import ProgramError
-from tests.services import Services
 
-RECOVERY_SECONDS = 60
-POLL_SECONDS = 0.02
 FLUSHES = 10
 
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much to break. Seconds that follow from the group's settings are properties."""
+@dataclass(kw_only=True)
+class TaskScene(Scene):
+    """What a fault works on whose tasks come by the API."""
 
-    tasks: int
-    kills: int
-    kill_interval_seconds: float
-    broker_down_seconds: float
-    lease_seconds: float
-    reaper_seconds: float
-    gap_seconds: float
-    long_answer_seconds: float
-    drain_seconds: float
-    rerun_limit_seconds: float
-
-    @property
-    def stop_seconds(self) -> float:
-        """Past the lease, the reaper's next round, and a moment for another worker to take over."""
-        return self.lease_seconds + 2 * self.reaper_seconds + 2
-
-
-@dataclass
-class Scene:
-    """What a fault works on, and what it notes for the verdict."""
-
-    group: Group
     ollama: OllamaTestProcess
-    services: Services | None
     load: Load
-    rng: random.Random
-    scale: Scale
-    worker_kills: list[float] = field(default_factory=list)  # time.perf_counter() of each
-    kills: int = 0
-    notes: list[str] = field(default_factory=list)
 
     def prompts(self, count: int) -> list[str]:
         """Questions nobody asked before: most answered at once, some over seconds, a few over many."""
@@ -70,51 +36,8 @@ class Scene:
     def unique(self) -> str:
         return f"question <{next(_numbers)}>"
 
-    async def until(self, condition: Callable[[], object], what: str, seconds: float = RECOVERY_SECONDS) -> None:
-        """Wait for a condition without stopping the clients. Raises ProgramError."""
-        limit = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > limit:
-                raise ProgramError(f"not within {seconds:g} s: {what}\n{self.group.log_tail()}")
-            await asyncio.sleep(POLL_SECONDS)
 
-    async def kill(self, role: str) -> None:
-        """kill -9 a process, and wait until another has taken its place."""
-        await self.until(lambda: self.group.pids(role), f"a {role} process runs")
-        pid = self.group.pids(role)[0]
-        os.kill(pid, signal.SIGKILL)
-        self.kills += 1
-        if role == "worker":
-            self.worker_kills.append(time.perf_counter())
-        await self.until(lambda: set(self.group.pids(role)) - {pid}, f"another {role} process runs")
-        if role.startswith("web"):
-            await self.until_serving()
-
-    async def until_serving(self) -> None:
-        client = Client(self.group.url, timeout_seconds=2)
-        limit = time.monotonic() + RECOVERY_SECONDS
-        while True:
-            try:
-                if (await client.get("/health")).status == 200:
-                    break
-            except OSError:
-                await asyncio.sleep(POLL_SECONDS)
-            if time.monotonic() > limit:
-                raise ProgramError(f"the web process does not answer:\n{self.group.log_tail()}")
-        client.close()
-
-
-@dataclass(frozen=True)
-class Fault:
-    """name: as on the command line. backends: names of the groups that are put to it; see `run.backends_of`."""
-
-    name: str
-    title: str
-    inject: Callable[[Scene], Awaitable[None]]
-    backends: tuple[str, ...] = ("embedded", "rabbitmq")
-
-
-async def kill_in_turn(scene: Scene) -> None:
+async def kill_in_turn(scene: TaskScene) -> None:
     """kill -9 web, worker and beat in turn, each in the middle of a burst of submissions.
 
     The web process is killed itself, and its master by turns.
@@ -139,13 +62,13 @@ def _share(total: int, number: int, parts: int) -> int:
     return total * (number + 1) // parts - total * number // parts
 
 
-def _is_answering(scene: Scene) -> bool:
+def _is_answering(scene: TaskScene) -> bool:
     return any(
         item.following.events and item.following.events[-1].type == "delta" for item in scene.load.followed[-50:]
     )
 
 
-async def flush_redis(scene: Scene) -> None:
+async def flush_redis(scene: TaskScene) -> None:
     """FLUSHALL again and again while submissions arrive: messages, wake-ups and caches are gone."""
     assert scene.services is not None
     port = scene.services.redis.port
@@ -161,7 +84,7 @@ async def _redis_flushall(port: int) -> None:
         raise ProgramError(f"FLUSHALL: {answer!r}")
 
 
-async def empty_broker_folder(scene: Scene) -> None:
+async def empty_broker_folder(scene: TaskScene) -> None:
     """The embedded broker's messages are deleted again and again while submissions arrive."""
     messages = scene.group.data_dir / "broker" / "messages"
 
@@ -172,7 +95,7 @@ async def empty_broker_folder(scene: Scene) -> None:
     await _while_submitting(scene, delete)
 
 
-async def _while_submitting(scene: Scene, strike: Callable[[], Awaitable[None]]) -> None:
+async def _while_submitting(scene: TaskScene, strike: Callable[[], Awaitable[None]]) -> None:
     prompts = scene.prompts(scene.scale.tasks)
     arriving = asyncio.create_task(scene.load.submit(prompts))
     pause = len(prompts) / 50 / FLUSHES
@@ -183,7 +106,7 @@ async def _while_submitting(scene: Scene, strike: Callable[[], Awaitable[None]])
     await strike()
 
 
-async def kill_broker(scene: Scene) -> None:
+async def kill_broker(scene: TaskScene) -> None:
     """kill -9 RabbitMQ while submissions arrive; it comes back, with its data, after a while."""
     assert scene.services is not None
     broker = scene.services.rabbitmq
@@ -200,23 +123,23 @@ async def kill_broker(scene: Scene) -> None:
     await asyncio.to_thread(broker.wait_until_ready)
 
 
-async def stall_streams(scene: Scene) -> None:
+async def stall_streams(scene: TaskScene) -> None:
     """Half of the answers fall silent once; the node's limit for such gaps ends them."""
     await _set_gap_timeout(scene)
     await _break_answers(scene, "stall3")
 
 
-async def cut_streams(scene: Scene) -> None:
+async def cut_streams(scene: TaskScene) -> None:
     """Half of the answers are cut once in the middle, some at every try."""
     await _break_answers(scene, "cut3")
 
 
-async def end_streams_without_done(scene: Scene) -> None:
+async def end_streams_without_done(scene: TaskScene) -> None:
     """Half of the answers end politely once before they are whole, some at every try."""
     await _break_answers(scene, "eof3")
 
 
-async def _break_answers(scene: Scene, knob: str) -> None:
+async def _break_answers(scene: TaskScene, knob: str) -> None:
     """Break every second task's first answer, and every answer of one in twenty."""
     prompts, once = [], []
     for number in range(scene.scale.tasks):
@@ -228,7 +151,7 @@ async def _break_answers(scene: Scene, knob: str) -> None:
     await scene.load.submit(prompts)
 
 
-async def _set_gap_timeout(scene: Scene) -> None:
+async def _set_gap_timeout(scene: TaskScene) -> None:
     client = Client(scene.group.url, key=scene.group.key)
     nodes = tasks.expect(await client.get("/api/v1/nodes/"), 200)["results"]
     (node,) = [node for node in nodes if node["url"] == scene.ollama.url]
@@ -237,7 +160,7 @@ async def _set_gap_timeout(scene: Scene) -> None:
     client.close()
 
 
-async def stop_worker(scene: Scene) -> None:
+async def stop_worker(scene: TaskScene) -> None:
     """Stop the worker (SIGSTOP) past its lease while another one works, then let it go on."""
     stopped = psutil.Process(scene.group.pid("worker"))
     prompts = scene.prompts(scene.scale.tasks)

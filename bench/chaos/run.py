@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import tasks
-from bench.chaos.faults import FAULTS, Fault, Scale, Scene
+from bench.chaos.faults import FAULTS, TaskScene
 from bench.chaos.ledger import Ledger
 from bench.chaos.load import Load
+from bench.chaos.scene import Fault, Scale, SceneT
 from bench.chaos.verdict import Verdict, all_tasks, judge
 from bench.client import Client
 from bench.group import EMBEDDED, Backends, Group, running_group
@@ -22,28 +23,36 @@ OLLAMA = ("--parallel", "600", "--max-queue", "10000")
 
 FULL = Scale(
     tasks=500,
+    calls=300,
+    streams=100,
     kills=10,
     kill_interval_seconds=4,
     broker_down_seconds=30,
+    node_down_seconds=8,
     lease_seconds=30,
     reaper_seconds=5,
     gap_seconds=5,
     long_answer_seconds=30,
     drain_seconds=90,
     rerun_limit_seconds=5,
+    late_seconds=2,
 )
 # A few dozen tasks and short leases, for `make test`. How fast a busy machine starts a process is not its concern.
 SHORT = Scale(
     tasks=30,
+    calls=30,
+    streams=12,
     kills=1,
     kill_interval_seconds=1,
     broker_down_seconds=3,
+    node_down_seconds=2,
     lease_seconds=3,
     reaper_seconds=0.5,
     gap_seconds=1,
     long_answer_seconds=3,
     drain_seconds=90,
     rerun_limit_seconds=90,
+    late_seconds=60,
 )
 
 
@@ -70,9 +79,9 @@ def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
         yield Backends(title, environment), services
 
 
-def faults_for(backend: str, wanted: Sequence[str]) -> list[Fault]:
+def faults_for(backend: str, wanted: Sequence[str], faults: Sequence[Fault[SceneT]] = FAULTS) -> list[Fault[SceneT]]:
     """The faults that a backend is put to, of those wanted (none named: all)."""
-    return [fault for fault in FAULTS if backend in fault.backends and (not wanted or fault.name in wanted)]
+    return [fault for fault in faults if backend in fault.backends and (not wanted or fault.name in wanted)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Stage:
 
 
 async def run_backend(
-    backend: str, faults: Sequence[Fault], scale: Scale, *, seed: int, folder: Path
+    backend: str, faults: Sequence[Fault[TaskScene]], scale: Scale, *, seed: int, folder: Path
 ) -> tuple[str, list[Verdict]]:
     """Put one group to these faults; returns the name of its backends too. folder: for the ledger."""
     with (
@@ -108,13 +117,15 @@ async def _create_agent(group: Group) -> None:
     client.close()
 
 
-async def run_fault(fault: Fault, stage: Stage) -> Verdict:
+async def run_fault(fault: Fault[TaskScene], stage: Stage) -> Verdict:
     """Submit, break, heal, wait, judge."""
     rng = random.Random(f"{stage.seed} {fault.name}")
-    earlier = await _known_tasks(stage.group)
+    earlier = await known_tasks(stage.group)
     stage.ollama.control(reset=True)
     load = Load(stage.group, stage.ledger, rng)
-    scene = Scene(stage.group, stage.ollama, stage.services, load, rng, stage.scale)
+    scene = TaskScene(
+        group=stage.group, services=stage.services, rng=rng, scale=stage.scale, ollama=stage.ollama, load=load
+    )
     started = time.monotonic()
     await fault.inject(scene)
     healed = time.monotonic()
@@ -128,7 +139,7 @@ async def run_fault(fault: Fault, stage: Stage) -> Verdict:
     return verdict
 
 
-async def _known_tasks(group: Group) -> set[str]:
+async def known_tasks(group: Group) -> set[str]:
     client = Client(group.url, key=group.key)
     known = set(await all_tasks(client))
     client.close()

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.chaos.gateway.calls import Outcome
+from bench.chaos.gateway.faults import CALL_FAULTS
+from bench.chaos.gateway.run import run_gateway
 from bench.chaos.run import SHORT, faults_for, run_backend
 
 pytestmark = pytest.mark.chaos
@@ -36,3 +39,17 @@ def test_whatever_dies_every_accepted_task_ends_once_and_whole(
     for fault, verdict in zip(faults, verdicts, strict=True):
         assert verdict.accepted == SHORT.tasks
         assert (verdict.executions > verdict.accepted) >= (fault.name in WITH_RERUNS), verdict
+
+
+@pytest.mark.parametrize(
+    ("backend", "lane", "names"),
+    [
+        ("embedded", "celery", ("worker", "lock")),
+        pytest.param("redis", "quick", ("database", "redis"), marks=[pytest.mark.postgres, pytest.mark.redis]),
+    ],
+)
+def test_whatever_dies_every_call_is_answered_or_told_why_not(backend: str, lane: str, names: tuple[str, ...]) -> None:
+    faults = [fault for fault in CALL_FAULTS if fault.name in names]
+    _, verdicts = asyncio.run(run_gateway(backend, lane, faults, SHORT, seed=SEED))
+    assert not any(verdict.broken() for verdict in verdicts), verdicts
+    assert all(verdict.outcomes[Outcome.ANSWERED] for verdict in verdicts)

@@ -123,22 +123,40 @@ class OllamaTestServer(RemoteControl):
 
 
 class OllamaTestProcess(RemoteControl):
-    """The server in a process of its own, on a free port, for benchmarks and chaos; arguments as for the command."""
+    """The server in a process of its own, on a free port, for benchmarks and chaos; arguments as for the command.
+
+    One that was killed can be started again at its address; it has forgotten everything.
+    """
 
     def __init__(self, *arguments: str) -> None:
-        self._command = [sys.executable, "-m", "tests.ollama_server", "--port", "0", *arguments]
+        self._arguments = arguments
+        self._port = 0
 
     def __enter__(self) -> Self:
-        root = Path(__file__).resolve().parents[2]
-        self.process = subprocess.Popen(self._command, cwd=root, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().split()[-1]
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.terminate()
+        self._wait()
+
+    def start(self) -> None:
+        """Start the process, and wait until it listens."""
+        root = Path(__file__).resolve().parents[2]
+        command = [sys.executable, "-m", "tests.ollama_server", "--port", str(self._port), *self._arguments]
+        self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[-1]
+        self._port = urlsplit(self.url).port or 0
+
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        self.process.kill()
+        self._wait()
+
+    def _wait(self) -> None:
         self.process.wait(START_TIMEOUT_SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()
