@@ -1,5 +1,7 @@
 """The one clock that leases, heartbeats, deadlines and retries are measured with: the database's."""
 
+import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,8 @@ class DatabaseClock:
     """The database's clock, read every few seconds and carried on in between by this machine's steady one.
 
     Processes on several hosts then agree on when a lease ended, however wrong their own clocks are. Reading it each
-    time would be a trip to the database for every write. On SQLite it is the machine's own.
+    time would be a trip to the database for every write. On SQLite it is the machine's own. An event loop, which may
+    not wait for the database, carries on what threads read.
     """
 
     def __init__(self) -> None:
@@ -28,9 +31,11 @@ class DatabaseClock:
             return timezone.now()
         with self._lock:
             then, passed = self._then, _steady_seconds() - self._read_at
-        if passed > SYNC_SECONDS:
+        if passed <= SYNC_SECONDS:
+            return then + timedelta(seconds=passed)
+        if not _is_on_event_loop():
             return self._read()
-        return then + timedelta(seconds=passed)
+        return timezone.now() if math.isinf(passed) else then + timedelta(seconds=passed)
 
     def _read(self) -> datetime:
         with connection.cursor() as cursor:
@@ -44,6 +49,14 @@ class DatabaseClock:
 def _steady_seconds() -> float:
     """Seconds that pass while the machine sleeps too, and that nobody can set back."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _is_on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _source: Callable[[], datetime] = DatabaseClock().now
