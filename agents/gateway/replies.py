@@ -257,11 +257,11 @@ async def stream(
     opening = encoder.start() if written is None else b""
     out = written or b""
     while True:
-        if out and not has_begun:
+        if (out or encoder.is_over) and not has_begun:  # whoever has heard all gets the end alone
             has_begun = True
             await call.begin(200, encoder.stream_type, [*caller.headers, *STREAM_HEADERS, *told(encoder, wait)])
             out = opening + out
-        if out:
+        if out or encoder.is_over:
             await call.write(out, has_more=not encoder.is_over)
         if encoder.is_over:
             return

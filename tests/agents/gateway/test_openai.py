@@ -153,6 +153,7 @@ def test_responses_are_streamed_kept_and_resumed(gateway):
     rest = list(client.responses.retrieve(response.id, stream=True, starting_after=middle))
     assert [event.sequence_number for event in rest] == [number for number in numbers if number > middle]
     assert [event.type for event in rest] == [event.type for event in events if event.sequence_number > middle]
+    assert list(client.responses.retrieve(response.id, stream=True, starting_after=numbers[-1])) == []
     whole = list(client.responses.retrieve(response.id, stream=True))
     assert [event.sequence_number for event in whole] == numbers
     with pytest.raises(openai.NotFoundError):
