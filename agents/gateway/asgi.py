@@ -1,18 +1,15 @@
 """The addresses of the gateway: OpenAI's below /v1, Ollama's own below /ollama."""
 
-from collections.abc import Awaitable, Callable
-
 from agents.gateway import door, failures, listings, management, replies, responses
 from agents.gateway.calls import BodyRefused, Call, ClientGone, Receive, Scope, Send
 from agents.gateway.door import ModelUnknown
 from agents.gateway.failures import Refusal
 from agents.gateway.formats import TEXT_FORMATS, VECTOR_FORMATS, ollama_shared, openai_shared
 from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN
+from agents.gateway.routes import Routes
 from core.ops.threads import in_thread
 
 OPENAI, OLLAMA = "/v1", "/ollama"
-
-Handler = Callable[[Call], Awaitable[None]]
 
 
 def serves(path: str) -> bool:
@@ -40,30 +37,21 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _serve(call: Call) -> None:
-    methods = _methods(call.path)
-    if methods is None:
+    found = ROUTES.find(call.path)
+    if found is None:
         await call.answer(404, NO_SUCH_PAGE, content_type=PLAIN)
         return
-    handler = methods.get(call.method)
+    handler = found.methods.get(call.method)
     if handler is None:
         await call.answer(405, NO_SUCH_METHOD, content_type=PLAIN)
         return
     try:
-        await handler(call)
+        await handler(call, **found.parts)
     except (Refusal, ClientGone, BodyRefused):
         raise
     except Exception as error:
         failure, headers = failures.of_error(error)
         raise Refusal(failure, list(headers.items())) from error
-
-
-def _methods(path: str) -> dict[str, Handler] | None:
-    """The methods that an address takes; None for one that there is not."""
-    if path in TEXT_FORMATS:
-        return {"POST": _text}
-    if path in VECTOR_FORMATS:
-        return {"POST": _vectors}
-    return listings.route(path) or responses.route(path) or management.route(path)
 
 
 async def _text(call: Call) -> None:
@@ -87,3 +75,13 @@ async def _vectors(call: Call) -> None:
     except ModelUnknown as unknown:
         raise Refusal(form.not_found(unknown.name)) from unknown
     await replies.vectors(call, order, form.encoder)
+
+
+# Below the prefix, as the foreign servers have them.
+ROUTES = Routes(
+    {path: {"POST": _text} for path in TEXT_FORMATS},
+    {path: {"POST": _vectors} for path in VECTOR_FORMATS},
+    listings.ROUTES,
+    responses.ROUTES,
+    management.ROUTES,
+)

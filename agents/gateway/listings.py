@@ -1,8 +1,7 @@
 """What there is to call: models and agents, as Ollama and OpenAI list them."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from urllib.parse import unquote
 
 from django.db.models import QuerySet
@@ -14,6 +13,7 @@ from agents.gateway.door import AGENT_PREFIX, ModelUnknown
 from agents.gateway.failures import Refusal
 from agents.gateway.formats import ollama_models, ollama_shared, openai_chat, openai_models
 from agents.gateway.formats.base import PLAIN, RUNNING
+from agents.gateway.routes import Handler, Table
 from agents.kinds.model_call import ModelCall
 from agents.models import Agent, Node, NodeModel
 from agents.models.node import canonical_model_name
@@ -22,18 +22,9 @@ from core.access.principal import Principal
 from core.models import Verb
 from core.ops.threads import in_thread
 
-Handler = Callable[[Call], Awaitable[None]]
-
 # What is said where no node has told its version: clients look for features by it.
 UNKNOWN_VERSION = "0.0.0"
 NEVER = "0001-01-01T00:00:00Z"
-
-
-def route(path: str) -> dict[str, Handler] | None:
-    """The methods of an address that names a model, and of those that never change."""
-    if path.startswith("/v1/models/"):
-        return {"GET": partial(_openai_model, name=unquote(path.removeprefix("/v1/models/")))}
-    return ROUTES.get(path)
 
 
 def installed(principal: Principal) -> list[InstalledModel]:
@@ -149,7 +140,9 @@ def _rendered(call: Call, render: Callable[[Principal], bytes]) -> tuple[door.Ca
     return caller, render(caller.principal)
 
 
-async def _openai_model(call: Call, *, name: str) -> None:
+async def _openai_model(call: Call, name: str) -> None:
+    name = unquote(name)
+
     def render(principal: Principal) -> bytes:
         wanted = name if name.startswith(AGENT_PREFIX) else canonical_model_name(name)
         row = next((row for row in installed(principal) if row.name == wanted), None)
@@ -179,11 +172,12 @@ async def _running(call: Call) -> None:
 
 _tags = _listing(lambda principal: ollama_models.tags(installed(principal)))
 _version = _listing(lambda _: ollama_models.version(server_version()))
-ROUTES: dict[str, dict[str, Handler]] = {
+ROUTES: Table = {
     "/": {"GET": _running, "HEAD": _running},
     "/api/tags": {"GET": _tags, "HEAD": _tags},
     "/api/version": {"GET": _version, "HEAD": _version},
     "/api/ps": {"GET": _listing(lambda principal: ollama_models.ps(loaded(principal)))},
     "/api/show": {"POST": _show},
     "/v1/models": {"GET": _listing(lambda principal: openai_models.models(installed(principal)))},
+    "/v1/models/{name*}": {"GET": _openai_model},
 }

@@ -2,10 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 
 from django.conf import settings
@@ -22,6 +21,7 @@ from agents.gateway.formats.base import NDJSON, Failure
 from agents.gateway.formats.ollama_management import Change
 from agents.gateway.formats.ollama_shared import DIALECT
 from agents.gateway.replies import SIGNED_OUT, STREAM_HEADERS
+from agents.gateway.routes import Handler, Table
 from agents.models import Node
 from agents.models.node import canonical_model_name
 from agents.ollama.types import JsonObject, Progress
@@ -30,24 +30,13 @@ from core.models import Verb
 from core.net.interrupts import Interrupt
 from core.ops.threads import Helpers, in_thread
 
-Handler = Callable[[Call], Awaitable[None]]
-
 NODE_HEADER = "x-sutazai-node"
-BLOBS = "/api/blobs/"
 
 # Each takes a thread for as long as it lasts, which may be hours.
 MOST_AT_ONCE = 16
 RETRY_SECONDS = 30
 _threads = Helpers("model-management", MOST_AT_ONCE)
 _under_way: set[object] = set()
-
-
-def route(path: str) -> dict[str, Handler] | None:
-    """The methods of an address where models are managed."""
-    if path.startswith(BLOBS):
-        digest = path.removeprefix(BLOBS)
-        return {"HEAD": partial(_has_blob, digest=digest), "POST": partial(_upload, digest=digest)}
-    return ROUTES.get(path)
 
 
 def _enter(call: Call) -> Caller:
@@ -236,14 +225,14 @@ def _for_file(call: Call) -> tuple[Caller, Node]:
     return caller, installation.one(_named(call))
 
 
-async def _has_blob(call: Call, *, digest: str) -> None:
+async def _has_blob(call: Call, digest: str) -> None:
     caller, node = await in_thread(door.guarded, call, _for_file, call)
     with _room():
         is_there = await _threads(door.guarded, call, installation.has_blob, node, digest)
     await call.answer(HTTPStatus.OK if is_there else HTTPStatus.NOT_FOUND, b"", _headers(caller, node))
 
 
-async def _upload(call: Call, *, digest: str) -> None:
+async def _upload(call: Call, digest: str) -> None:
     """Pass a file on as it comes: it may be larger than our memory."""
     interrupt = Interrupt()
     parts = _for_thread(call.parts(settings.BLOB_BYTES, patience=settings.BODY_SECONDS))
@@ -277,10 +266,11 @@ def _for_thread(parts: AsyncIterator[bytes]) -> Iterator[bytes]:
     return taken()
 
 
-ROUTES: dict[str, dict[str, Handler]] = {
+ROUTES: Table = {
     "/api/pull": {"POST": _stepwise(ollama_management.parse_pull, _pull)},
     "/api/push": {"POST": _stepwise(ollama_management.parse_push, _push)},
     "/api/create": {"POST": _stepwise(ollama_management.parse_create, _create)},
     "/api/copy": {"POST": _at_once(_copy)},
     "/api/delete": {"DELETE": _at_once(_delete)},
+    "/api/blobs/{digest}": {"HEAD": _has_blob, "POST": _upload},
 }

@@ -1,8 +1,6 @@
 """Responses that clients come back for: asked for by their id, resumed at any number, cancelled."""
 
 import uuid
-from collections.abc import Awaitable, Callable
-from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -18,25 +16,12 @@ from agents.gateway.formats.base import Failure
 from agents.gateway.formats.openai_responses import Retrieval
 from agents.gateway.formats.openai_responses_encoder import ResponsesEncoder
 from agents.gateway.replies import Wait
+from agents.gateway.routes import Table
 from agents.kinds.model_call import ModelCall
 from agents.models import AgentTask
 from core.access import ownership
 from core.models import Verb
 from core.ops.threads import in_thread
-
-Handler = Callable[[Call], Awaitable[None]]
-
-PREFIX = f"{door.RESPONSES}/"
-
-
-def route(path: str) -> dict[str, Handler] | None:
-    """The methods of a response's address."""
-    if not path.startswith(PREFIX):
-        return None
-    response_id, _, action = path.removeprefix(PREFIX).partition("/")
-    if action == "cancel":
-        return {"POST": partial(_cancel, response_id=response_id)}
-    return None if action else {"GET": partial(_retrieve, response_id=response_id)}
 
 
 async def begin(call: Call, order: Order) -> None:
@@ -65,7 +50,7 @@ async def _follow(call: Call, order: Order, submitted: Submitted, encoder: Respo
         wait.close(lets_go_on=False)
 
 
-async def _retrieve(call: Call, *, response_id: str) -> None:
+async def _retrieve(call: Call, response_id: str) -> None:
     caller, task, wanted = await in_thread(door.guarded, call, _wanted, call, response_id)
     client = task.input["client"]
     after = wanted.after if wanted.streams else None
@@ -115,7 +100,7 @@ def _as_it_stands(task_id: uuid.UUID, encoder: ResponsesEncoder) -> bytes:
     return encoder.retrieved(status, chunks, truth=replies.truth_of(ended), failure=failure)
 
 
-async def _cancel(call: Call, *, response_id: str) -> None:
+async def _cancel(call: Call, response_id: str) -> None:
     caller, task_id = await in_thread(door.guarded, call, _cancelled, call, response_id)
     encoder = await in_thread(_encoder, task_id)
     await call.answer(HTTPStatus.OK, await in_thread(_as_it_stands, task_id, encoder), caller.headers)
@@ -131,3 +116,9 @@ def _cancelled(call: Call, response_id: str) -> tuple[Caller, uuid.UUID]:
 def _encoder(task_id: uuid.UUID) -> ResponsesEncoder:
     client = AgentTask.objects.values_list("input", flat=True).get(pk=task_id)["client"]
     return ResponsesEncoder(door.identity_of(task_id, client["model"]), client["shape"])
+
+
+ROUTES: Table = {
+    f"{door.RESPONSES}/{{response_id}}": {"GET": _retrieve},
+    f"{door.RESPONSES}/{{response_id}}/cancel": {"POST": _cancel},
+}
