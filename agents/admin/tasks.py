@@ -256,7 +256,7 @@ class AgentTaskAdmin(ReadOnlyMixin, VastListMixin, ButtonsMixin):
 
 def run_again(task: AgentTask, owner: User) -> submit.Accepted:
     """Ask the same of the agent's live version, apart from the owner's conversation."""
-    return submit.submit(agent=task.agent, owner=owner, input=task.input, starts_session=True, retry_of=task)
+    return submit.submit(agent=task.agent, owner=owner, input=task.asked, starts_session=True, retry_of=task)
 
 
 def _person(request: HttpRequest) -> User:

@@ -21,7 +21,7 @@ from core import cache
 from core.cache import Stamp
 
 # What says how a call is to be answered, and nothing about the answer.
-_ABOUT_THE_CALL = frozenset({"client", "keep_alive", "parts"})
+_ABOUT_THE_CALL = AgentTask.NOTES | {"keep_alive"}
 _FIGURES = ("model", "done_reason", "prompt_tokens", "output_tokens", "total_seconds", "load_seconds",
             "prompt_eval_seconds", "eval_seconds")  # fmt: skip
 

@@ -164,7 +164,7 @@ def resubmit(
         api_key=api_key,
         kind=KINDS[task.kind],
         model="" if task.kind == task.agent.kind else task.model,
-        input=task.input,
+        input=task.asked,
         session=task.session if task.session and task.session.closed_at is None else None,
         idempotency_key=idempotency_key,
         retry_of=task,

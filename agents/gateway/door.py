@@ -27,7 +27,6 @@ from agents.kinds import KINDS
 from agents.kinds.model_call import ModelCall, split
 from agents.models import Agent, AgentTask
 from agents.models.node import BUILTIN_MODEL
-from agents.ollama.types import JsonObject
 from core import audit, logs
 from core.access.authentication import by_bearer
 from core.access.limits import requests
@@ -230,13 +229,6 @@ def _is_stored(call: Call, wanted: Wanted) -> bool:
     return call.path == RESPONSES and wanted.shape.get("store", True) is not False
 
 
-def _input(call: Call, wanted: Wanted) -> JsonObject:
-    """The call, and, where its client may come back, in what shape it is to be answered then."""
-    if not _is_stored(call, wanted):
-        return wanted.call
-    return {**wanted.call, "client": {"model": wanted.model, "shape": wanted.shape}}
-
-
 def _key_of(call: Call, caller: Caller, body: bytes) -> IdempotencyKey | None:
     key = call.headers.get("idempotency-key")
     return key_for(str(caller.principal.user.pk), f"POST {call.scope['path']}", key, body) if key else None
@@ -263,7 +255,7 @@ def _submission(
         api_key=principal.api_key,
         kind=kind,
         model=model,
-        input=_input(call, wanted) if kind.name == ModelCall.name else kind.input_of(wanted.call),
+        input=wanted.call if kind.name == ModelCall.name else kind.input_of(wanted.call),
         allowed_models=principal.model_names,
         priority=_priority(call, principal),
         idempotency_key=key,
@@ -272,6 +264,8 @@ def _submission(
     task = submission.task
     if kind.name != ModelCall.name or task.model == BUILTIN_MODEL:
         task.reserved_for = ""  # work of the processor's own is no work for an event loop
+    if kind.name == ModelCall.name and _is_stored(call, wanted):  # its client may come back, and expects this shape
+        task.input = {**task.input, "client": {"model": wanted.model, "shape": wanted.shape}}
     return _in_parts(submission)
 
 

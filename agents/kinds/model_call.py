@@ -40,7 +40,6 @@ MAX_ITEMS = 2048
 ROLES = ("system", "user", "assistant", "tool")
 _TEXT, _NUMBER = (str,), (int, float)
 _SHARED: dict[str, tuple[type, ...]] = {
-    "client": (dict,),  # what a door wants to remember of its client; nothing for the model
     "options": (dict,),
     "keep_alive": (int, float, str),
     "format": (str, dict),
@@ -59,7 +58,6 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     EMBED: {
         "input": (list,),
-        "parts": (list,),  # the ids of further tasks that answer the same call; nothing for the model
         "truncate": (bool,),
         "dimensions": (int,),
         "options": (dict,),

@@ -1,5 +1,7 @@
 """The durable unit of work, and the append-only record of what happened to it."""
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 
@@ -48,6 +50,9 @@ class AgentTask(UUIDModel):
         BACKGROUND = 3, "Background"
 
     UNFINISHED_STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING_APPROVAL)
+    # What is noted in an input beside what was asked: in what shape its client expects the answer, and which further
+    # tasks answer the same call.
+    NOTES = frozenset({"client", "parts"})
     FINISHED_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
     # What was asked.
@@ -186,6 +191,11 @@ class AgentTask(UUIDModel):
 
     def __str__(self) -> str:
         return f"{self.kind} task {self.id}"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The input as it was asked for, without what is noted beside it."""
+        return {name: value for name, value in self.input.items() if name not in self.NOTES}
 
     @property
     def is_finished(self) -> bool:

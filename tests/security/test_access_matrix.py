@@ -8,8 +8,10 @@ that changes is a change of who may do what. Outcomes: 401 unknown, 403 known an
 import csv
 import io
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -17,9 +19,13 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.generators import SchemaGenerator
 
-from agents.engine.submit import cancel
+from agents.engine.submit import cancel, submit
+from agents.gateway import asgi as gateway
+from agents.gateway import direct
+from agents.models import AgentTask
 from core.access import api_keys
 from core.models import Role, Verb
+from tests.asgi import call
 from tests.factories import (
     make_agent,
     make_builtin_node,
@@ -31,6 +37,8 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.django_db
+# The gateway works in threads, which see what is committed.
+committed = pytest.mark.django_db(transaction=True)
 
 TABLE = Path(__file__).with_name("access_matrix.csv")
 BROWSER = "owner's browser"
@@ -78,6 +86,9 @@ class World:
             "keys": key.pk,
             "notifications": make_notification(self.owner).pk,
             "circuit-breaker": node.breaker.name,
+            "responses": f"resp_{self._response().hex}",
+            "models": "agent:helper",
+            "blobs": f"sha256:{'0' * 64}",
         }
         people = {role: make_user(username=f"a-{role}", role=role) for role in Role.values}
         stranger = make_user(username="stranger", team=make_team())
@@ -114,6 +125,22 @@ class World:
                 parts[at] = str(ids[parts[at - 1]])
         return "/".join(parts)
 
+    def _response(self) -> UUID:
+        """An answer that its owner may fetch from the gateway."""
+        call = {"operation": "chat", "messages": [{"role": "user", "content": "Hello"}]}
+        agent = direct.agent_for(self.owner)
+        task_id = submit(agent=agent, owner=self.owner, input=call).task_id
+        note = {"client": {"model": "double", "shape": {}}}
+        AgentTask.objects.filter(pk=task_id).update(input={**call, **note})
+        return task_id
+
+    def call(self, who: str, method: str, path: str) -> str:
+        """Ask the gateway as somebody."""
+        api_keys.forget()
+        authorization = self.clients[who].defaults.get("HTTP_AUTHORIZATION")
+        headers = [("authorization", authorization)] if authorization else []
+        return outcome(call(method, self.address(path), b"{}", headers=headers).status)
+
     def ask(self, who: str, method: str, path: str) -> str:
         """Ask as somebody; what that changes is undone."""
         api_keys.forget()
@@ -124,7 +151,11 @@ class World:
                 method.upper(), self.address(path), "{}" if method in {"post", "patch"} else "", "application/json"
             )
             transaction.set_rollback(True)
-        return str(response.status_code) if response.status_code in REFUSALS else "passes"
+        return outcome(response.status_code)
+
+
+def outcome(status: int) -> str:
+    return str(status) if status in REFUSALS else "passes"
 
 
 def operations() -> Iterator[tuple[str, str]]:
@@ -134,18 +165,29 @@ def operations() -> Iterator[tuple[str, str]]:
             yield method, path
 
 
+def gateway_operations() -> Iterator[tuple[str, str]]:
+    """Those of the foreign formats, which the document leaves to their own."""
+    for path, method in gateway.ROUTES:
+        yield method, path if path.startswith(gateway.OPENAI) else f"{gateway.OLLAMA}{path}"
+
+
 def as_csv(rows: list[list[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
+@committed
 def test_who_may_do_what_stands_in_the_table(request):
     world = World()
     rows = [["method", "path", *world.clients]]
     rows += [
         [method.upper(), path, *(world.ask(who, method, path) for who in world.clients)]
         for method, path in operations()
+    ]
+    rows += [
+        [method, path, *(world.call(who, method, path) for who in world.clients)]
+        for method, path in sorted(gateway_operations(), key=itemgetter(1))
     ]
     if request.config.getoption("--write-matrix"):
         TABLE.write_text(as_csv(rows))

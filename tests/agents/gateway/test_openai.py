@@ -1,6 +1,7 @@
 """The official OpenAI client against the gateway, in both lanes."""
 
 import json
+import uuid
 
 import openai
 import pytest
@@ -158,6 +159,10 @@ def test_responses_are_streamed_kept_and_resumed(gateway):
     assert [event.sequence_number for event in whole] == numbers
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve("resp_" + "0" * 32)
+    retried = gateway.ask("POST", f"/api/v1/tasks/{uuid.UUID(response.id.removeprefix('resp_'))}/retry/")
+    assert retried.status_code == 202
+    with pytest.raises(openai.NotFoundError):  # nobody asked for that one as a response
+        client.responses.retrieve(f"resp_{uuid.UUID(retried.json()['task']).hex}")
 
 
 @pytest.mark.parametrize("streams", [False, True])

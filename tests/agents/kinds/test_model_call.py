@@ -45,6 +45,8 @@ def call_of(data, *, window=None, **version):
         ({"operation": "chat", "messages": [{"role": "user", "tool_calls": ["x"]}]}, "messages[0].tool_calls"),
         ({"operation": "chat", "messages": [{"role": "user", "images": [5]}]}, "messages[0].images"),
         ({"operation": "chat", "messages": HELLO, "owner": "me"}, "owner"),
+        ({"operation": "chat", "messages": HELLO, "client": {}}, "client"),
+        ({"operation": "embed", "input": ["hi"], "parts": []}, "parts"),
         ({"operation": "chat", "messages": HELLO, "options": {"temperature": {}}}, "options"),
         ({"operation": "chat", "messages": HELLO, "top_logprobs": True}, "top_logprobs"),
         ({"operation": "chat", "messages": [{"role": "user", "content": "a\x00b"}]}, "input"),
