@@ -35,10 +35,10 @@ Object = dict[str, Any]
 class DoubleProcess(OllamaTestProcess):
     """The server in a process of its own, on a free port."""
 
+    module = "bench.gateway.double"
+
     def __init__(self, models: Iterable[str]) -> None:
-        super().__init__()
-        names = [part for model in models for part in ("--model", model)]
-        self._command = [*self._command[:2], "bench.gateway.double", *names]
+        super().__init__(*(part for model in models for part in ("--model", model)))
 
     @property
     def calls(self) -> int:

@@ -128,6 +128,8 @@ class OllamaTestProcess(RemoteControl):
     One that was killed can be started again at its address; it has forgotten everything.
     """
 
+    module = "tests.ollama_server"
+
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
         self._port = 0
@@ -145,7 +147,7 @@ class OllamaTestProcess(RemoteControl):
     def start(self) -> None:
         """Start the process, and wait until it listens."""
         root = Path(__file__).resolve().parents[2]
-        command = [sys.executable, "-m", "tests.ollama_server", "--port", str(self._port), *self._arguments]
+        command = [sys.executable, "-m", self.module, "--port", str(self._port), *self._arguments]
         self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().split()[-1]
