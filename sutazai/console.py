@@ -85,6 +85,7 @@ UNFOLD = {
                 "items": [
                     _item("Agents", "smart_toy", "admin:agents_agent_changelist", "agents.view_agent"),
                     _item("Nodes", "dns", "admin:agents_node_changelist", "agents.view_node"),
+                    _item("Models", "deployed_code", "admin:agents_nodemodel_changelist", "agents.view_nodemodel"),
                     _item(
                         "Breakers",
                         "electrical_services",

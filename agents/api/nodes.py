@@ -98,6 +98,7 @@ class NodeModelSerializer(serializers.ModelSerializer):
     """A model on a node. is_available: the node had it at the last probe. is_loaded: it is in memory.
 
     service_seconds: how long its latest tasks held their slots, on average; null: none was measured.
+    pinned_context_tokens: the window that every call gets, as operators chose it; null: the agent's own, or Ollama's.
     """
 
     class Meta:
@@ -113,6 +114,7 @@ class NodeModelSerializer(serializers.ModelSerializer):
             "capabilities",
             "is_loaded",
             "loaded_context_tokens",
+            "pinned_context_tokens",
             "loaded_until",
             "vram_bytes",
             "service_seconds",
