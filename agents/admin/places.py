@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -11,16 +12,24 @@ from core.admin.audited import AuditedAdmin
 from core.formats import badge, duration, moment, number, size
 
 
+class PlaceForm(forms.ModelForm):
+    class Meta:
+        model = NodeModel
+        fields = ("pinned_context_tokens",)
+        labels = {"pinned_context_tokens": "Pinned window, in tokens"}
+
+
 @admin.register(NodeModel)
 class NodeModelAdmin(AuditedAdmin):
     """They come and go with what the nodes tell; people choose the window alone."""
 
-    list_display = ("name", "node", "state", "size", "task_takes", "window", "pinned_context_tokens", "seen")
+    list_display = ("name", "node", "state", "size", "task_takes", "window", "pinned", "seen")
     list_filter = ("node", "is_loaded", "is_available")
     search_fields = ("name", "node__name", "family")
     list_select_related = ("node",)
     ordering = ("-is_available", "name", "node__name")
     empty_hint = "Models are read from the nodes. Add a node, or pull a model on one and probe it."
+    form = PlaceForm
     fields = ("name", "node", "state", "window", "pinned_context_tokens")
     readonly_fields = ("name", "node", "state", "window")
 
@@ -29,6 +38,9 @@ class NodeModelAdmin(AuditedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def has_change_permission(self, request: HttpRequest, obj: NodeModel | None = None) -> bool:
+        return super().has_change_permission(request, obj) and (obj is None or not obj.node.is_builtin)
 
     @admin.display(description="State", ordering="is_loaded")
     def state(self, place: NodeModel) -> SafeString:
@@ -47,6 +59,10 @@ class NodeModelAdmin(AuditedAdmin):
     @admin.display(description="Window loaded", ordering="loaded_context_tokens")
     def window(self, place: NodeModel) -> str:
         return f"{number(place.loaded_context_tokens)} tokens" if place.loaded_context_tokens else "–"
+
+    @admin.display(description="Window pinned", ordering="pinned_context_tokens")
+    def pinned(self, place: NodeModel) -> str:
+        return f"{number(place.pinned_context_tokens)} tokens" if place.pinned_context_tokens else "–"
 
     @admin.display(description="Seen", ordering="seen_at")
     def seen(self, place: NodeModel) -> SafeString:
