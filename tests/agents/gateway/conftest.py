@@ -55,7 +55,13 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     arguments = [part for name in MODELS for part in ("--model", name)]
     with (
         OllamaTestProcess("--parallel", "8", *arguments) as server,
-        Program(folder, OLLAMA_HOST=server.url, SUTAZAI_GATEWAY_LANE=lane, SUTAZAI_NODE_SLOTS="8") as program,
+        Program(
+            folder,
+            OLLAMA_HOST=server.url,
+            SUTAZAI_GATEWAY_LANE=lane,
+            SUTAZAI_NODE_SLOTS="8",
+            SUTAZAI_BREAKER_FAILURES="1000",  # tests make the only node fail, and others follow at once
+        ) as program,
     ):
         key = program.manage("create_api_key", "--user", "operator")
         headers = {"Authorization": f"Bearer {key}"}
