@@ -27,6 +27,7 @@ SUFFIX = ".msg"
 WRITING = ".new"
 TAKEN = ".taken"
 LEFT_BEHIND_SECONDS = 60  # writing and reading take milliseconds
+LONGEST_WAIT_SECONDS = 0.25
 
 
 class Channel(filesystem.Channel):
@@ -131,6 +132,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 class Transport(filesystem.Transport):
     Channel = Channel
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # type: ignore[override]
+        """Wait for a message, and not for long: a worker looks between two of these whether it has to stop."""
+        super().drain_events(connection, None if timeout is None else min(timeout, LONGEST_WAIT_SECONDS))
 
 
 def register() -> None:
