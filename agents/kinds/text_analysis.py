@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Generator, Mapping
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from agents.builtin.analysis import analyse, summarise
 from agents.kinds.base import (
@@ -22,6 +21,9 @@ from agents.models import AgentTask, AgentVersion
 from agents.ollama.errors import OllamaUnavailable
 from agents.ollama.protocol import clean
 from agents.ollama.types import ChatChunk, JsonObject, Message
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 ISO_639_1 = """
 aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
@@ -77,7 +79,13 @@ REPAIR = "That was not valid: {problem}. Answer again with the corrected JSON ob
 
 TOKENS_PER_SENTENCE = 30  # a long one; fewer sentences are tried where these do not fit
 
-_validator = Draft202012Validator(SCHEMA)
+
+@cache
+def _validator() -> "Draft202012Validator":
+    """Import the library where it is needed: with its formats it takes as long as all of Django."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - see above
+
+    return Draft202012Validator(SCHEMA)
 
 
 class TextAnalysis(Kind):
@@ -177,7 +185,7 @@ def parse(answer: str) -> tuple[JsonObject | None, str]:
         output = clean(json.loads(answer, parse_constant=_refuse_constant))
     except (ValueError, RecursionError) as error:
         return None, f"it is no JSON ({error})"
-    problem = next(iter(_validator.iter_errors(output)), None)
+    problem = next(iter(_validator().iter_errors(output)), None)
     return (output, "") if problem is None else (None, problem.message[:200])
 
 
