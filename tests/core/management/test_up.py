@@ -14,7 +14,7 @@ from tests.services.server import free_port
 
 @pytest.fixture
 def program(tmp_path) -> Iterator[Program]:
-    with Program(tmp_path) as running:
+    with Program(tmp_path, is_bare=True) as running:
         yield running
 
 
