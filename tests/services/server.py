@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 
 START_TIMEOUT_SECONDS = 90  # RabbitMQ on a busy machine
 STOP_TIMEOUT_SECONDS = 20
+# Below those that the system gives to connections and to whoever asks for any: what is free stays free a while.
+PORTS = range(20_000, 32_000)
 
 
 class ServerError(Exception):
@@ -129,9 +132,10 @@ class Server:
 
 def free_port() -> int:
     """A port at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def accepts_connections(port: int) -> bool:

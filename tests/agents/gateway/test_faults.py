@@ -85,10 +85,13 @@ def test_without_a_node_callers_are_told_so_and_the_console_works(pair, clients,
     }
     assert requests.get(f"{pair.program.url}/login", timeout=10).ok
     pair.two.start()
-    wait_until(lambda: not pair.is_open(pair.two), timeout_seconds=RECOVERY_SECONDS)
-    again = clients.call(CHAT, asking("t8"))
-    clients.wait()
-    assert again.outcome is Outcome.ANSWERED
+
+    def is_answered() -> bool:
+        again = clients.call(CHAT, asking("t8"))
+        clients.wait()
+        return again.outcome is Outcome.ANSWERED
+
+    wait_until(is_answered, timeout_seconds=RECOVERY_SECONDS)
 
 
 def test_calls_that_a_node_took_and_never_answers_go_to_the_other(pair, clients):
