@@ -112,7 +112,7 @@ def _followed(steps: Iterable[Progress], what: str, node: Node, model: str) -> S
     """Give the steps of a change, the last once it is told; without one the steps end in an error."""
     with _told_if_it_fails(what, node, model):
         for step in steps:
-            if not step.is_last:
+            if not step.done:
                 yield step
     _done(what, node, model)
     yield step

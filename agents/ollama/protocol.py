@@ -3,6 +3,7 @@
 Any client, threaded or asynchronous, feeds the bytes it receives to these functions.
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,7 @@ ItemT = TypeVar("ItemT", ChatChunk, Progress)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+@functools.lru_cache(maxsize=1024)
 def base_url(address: str) -> str:
     """Complete an address the way Ollama reads OLLAMA_HOST: "gpu1" becomes "http://gpu1:11434".
 
@@ -66,9 +68,13 @@ def base_url(address: str) -> str:
 # --- what is sent ---------------------------------------------------------------------------------------------
 
 
+# Ready-made, because json.dumps would make a new one for every request.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def encode(body: JsonObject) -> bytes:
     """Serialize a request, in ASCII; raises ValueError for NaN and infinities, which JSON cannot say."""
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _encode(body).encode("ascii")
 
 
 def chat_body(request: ChatRequest, *, stream: bool = True) -> JsonObject:
@@ -147,15 +153,12 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes, without their newlines; raises NotOllama on an endless line."""
-        head, newline, rest = data.partition(b"\n")
-        if not newline:
-            self._keep(data)
-            return []
-        lines = rest.split(b"\n")
-        lines.insert(0, b"".join([*self._parts, head]))
-        self._parts.clear()
-        self._size = 0
-        self._keep(lines.pop())
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._parts:
+            lines[0] = self.end() + lines[0]
+        if rest:
+            self._keep(rest)
         return lines
 
     def end(self) -> bytes:
@@ -169,8 +172,7 @@ class LineSplitter:
         self._size += len(data)
         if self._size > MAX_LINE_BYTES:
             raise errors.NotOllama(f"a line is longer than {MAX_LINE_BYTES} bytes")
-        if data:
-            self._parts.append(data)
+        self._parts.append(data)
 
 
 class ReplyStream(Generic[ItemT]):
@@ -180,9 +182,8 @@ class ReplyStream(Generic[ItemT]):
     Raises StreamError for an error line, UnfinishedStream for an end without a last item, NotOllama for nonsense.
     """
 
-    def __init__(self, parse: Callable[[JsonObject], ItemT], is_last: Callable[[ItemT], bool]) -> None:
+    def __init__(self, parse: Callable[[JsonObject], ItemT]) -> None:
         self._parse: Callable[[JsonObject], ItemT] = parse
-        self._is_last: Callable[[ItemT], bool] = is_last
         self._lines = LineSplitter()
         self.is_done = False
         self.output_began = False
@@ -209,24 +210,29 @@ class ReplyStream(Generic[ItemT]):
             if self.is_done or not line.strip():
                 continue
             item = self._parse(_stream_object(line))
-            self.is_done = self._is_last(item)
+            self.is_done = item.done
             self.output_began = self.output_began or item.has_output
             yield item
 
 
 def chat_stream() -> ReplyStream[ChatChunk]:
     """Read the reply to /api/chat."""
-    return ReplyStream(parse_chat_chunk, lambda chunk: chunk.done)
+    return ReplyStream(parse_chat_chunk)
 
 
 def generate_stream() -> ReplyStream[ChatChunk]:
     """Read the reply to /api/generate."""
-    return ReplyStream(parse_generate_chunk, lambda chunk: chunk.done)
+    return ReplyStream(parse_generate_chunk)
 
 
 def progress_stream() -> ReplyStream[Progress]:
     """Read the reply to /api/pull, /api/push and /api/create."""
-    return ReplyStream(parse_progress, lambda progress: progress.is_last)
+    return ReplyStream(parse_progress)
+
+
+# json.loads for each of many small lines, without its questions about what it was given. JSON's own white space.
+_read = json.JSONDecoder().raw_decode
+_WHITESPACE = " \t\r\n"
 
 
 def decode_object(data: bytes) -> JsonObject:
@@ -234,18 +240,21 @@ def decode_object(data: bytes) -> JsonObject:
 
     Undecodable bytes become U+FFFD, as Ollama's own encoder writes them.
     """
+    text = str(data, "utf-8", "replace").strip(_WHITESPACE)
     try:
-        value = json.loads(data.decode("utf-8", errors="replace"))
+        value, end = _read(text)
+        if end != len(text):
+            raise ValueError("there is more than one value")
     except (ValueError, RecursionError):
         raise errors.NotOllama(f"expected JSON, got {clip(data[:80].decode('utf-8', errors='replace'))!r}") from None
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise errors.NotOllama(f"expected a JSON object, got {type(value).__name__}")
     return value
 
 
 def _stream_object(line: bytes) -> JsonObject:
     value = decode_object(line)
-    if error := value.get("error"):
+    if "error" in value and (error := value["error"]):
         raise errors.StreamError(error_text(error))
     return value
 
@@ -253,24 +262,27 @@ def _stream_object(line: bytes) -> JsonObject:
 def parse_chat_chunk(value: JsonObject) -> ChatChunk:
     """Read a line of /api/chat."""
     message = _object(value, "message")
-    chunk = ChatChunk(
-        model=_text(value, "model"),
-        text=_text(message, "content"),
-        thinking=_text(message, "thinking"),
-        tool_calls=tuple(parse_tool_call(call) for call in _list(message, "tool_calls")),
-    )
-    return _finish_chunk(chunk, value)
+    chunk = ChatChunk(model=_text(value, "model"), text=_text(message, "content"))
+    if "thinking" in message:
+        chunk.thinking = _text(message, "thinking")
+    if "tool_calls" in message:
+        chunk.tool_calls = tuple(map(parse_tool_call, _list(message, "tool_calls")))
+    _read_rest(chunk, value)
+    return chunk
 
 
 def parse_generate_chunk(value: JsonObject) -> ChatChunk:
     """Read a line of /api/generate."""
-    chunk = ChatChunk(model=_text(value, "model"), text=_text(value, "response"), thinking=_text(value, "thinking"))
-    return _finish_chunk(chunk, value)
+    chunk = ChatChunk(model=_text(value, "model"), text=_text(value, "response"))
+    if "thinking" in value:
+        chunk.thinking = _text(value, "thinking")
+    _read_rest(chunk, value)
+    return chunk
 
 
-def _finish_chunk(chunk: ChatChunk, value: JsonObject) -> ChatChunk:
-    if logprobs := _list(value, "logprobs"):
-        chunk.logprobs = tuple(clean(logprobs))
+def _read_rest(chunk: ChatChunk, value: JsonObject) -> None:
+    if "logprobs" in value:
+        chunk.logprobs = tuple(clean(_list(value, "logprobs")))
     if value.get("done") is True:
         chunk.done = True
         chunk.done_reason = _text(value, "done_reason")
@@ -280,7 +292,6 @@ def _finish_chunk(chunk: ChatChunk, value: JsonObject) -> ChatChunk:
         chunk.load_seconds = _seconds(value, "load_duration")
         chunk.prompt_eval_seconds = _seconds(value, "prompt_eval_duration")
         chunk.eval_seconds = _seconds(value, "eval_duration")
-    return chunk
 
 
 def parse_tool_call(value: Any) -> ToolCall:
@@ -476,7 +487,9 @@ def clean(value: Any) -> Any:
 
 def _text(value: JsonObject, key: str) -> str:
     text = value.get(key)
-    return clean_text(text) if isinstance(text, str) else ""
+    if type(text) is not str:
+        return ""
+    return text if text.isprintable() else clean_text(text)
 
 
 def _texts(value: JsonObject, key: str) -> tuple[str, ...]:
@@ -490,7 +503,7 @@ def _list(value: JsonObject, key: str) -> list[Any]:
 
 def _object(value: JsonObject, key: str) -> JsonObject:
     item = value.get(key)
-    return item if isinstance(item, dict) else {}
+    return item if type(item) is dict else {}
 
 
 def _count(value: JsonObject, key: str) -> int:

@@ -165,7 +165,7 @@ class Progress:
     completed_bytes: int = 0
 
     @property
-    def is_last(self) -> bool:
+    def done(self) -> bool:
         """True if all is done."""
         return self.status == "success"
 

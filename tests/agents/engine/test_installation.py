@@ -68,14 +68,14 @@ def test_a_model_s_nodes_need_not_be_named(nodes):
 def test_a_step_by_step_change_is_known_and_audited_with_its_last_step(nodes):
     steps = installation.pull(nodes[1], "pullable", insecure=False, interrupt=Interrupt())
     for step in steps:
-        assert ("pullable:latest" in models_of(nodes[1])) is step.is_last
+        assert ("pullable:latest" in models_of(nodes[1])) is step.done
     assert audited() == [("model.pulled", "gpu-2", "pullable")]
     assert "pullable:latest" not in models_of(nodes[0])
 
 
 def test_a_change_whose_client_leaves_at_its_last_step_is_done(nodes):
     steps = installation.pull(nodes[0], "pullable", insecure=False, interrupt=Interrupt())
-    assert next(step for step in steps if step.is_last)
+    assert next(step for step in steps if step.done)
     steps.close()
     assert audited() == [("model.pulled", "gpu-1", "pullable")]
 

@@ -127,6 +127,22 @@ def test_lines_after_the_last_are_ignored() -> None:
     assert [chunk.text for chunk in chunks + stream.end()] == ["a"]
 
 
+@given(text=st.one_of(LINES.map(b" ".join), st.sampled_from(
+    [b' {"a": NaN} \r\n', b'{"a": 1e400, "a": 123456789012345678901234567890}', b'{"a": "\\ud800\\u0000\xff"}',
+     b"\xef\xbb\xbf{}", b"\x0c{}", b"{} {}", b'{"a": -0, "b": -0.0, "c": "\xed\xa0\x80"}', b"", b" ", b"[]"]
+)))  # fmt: skip
+def test_an_object_is_read_as_json_reads_it(text: bytes) -> None:
+    try:
+        expected = json.loads(text.decode("utf-8", "replace"))
+    except ValueError:
+        expected = None
+    if isinstance(expected, dict):
+        assert repr(protocol.decode_object(text)) == repr(expected)
+    else:
+        with pytest.raises(errors.NotOllama):
+            protocol.decode_object(text)
+
+
 def test_deeply_nested_json_is_nonsense() -> None:
     with pytest.raises(errors.NotOllama):
         protocol.decode_object(b'{"a":' * 100_000)
