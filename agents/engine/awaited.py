@@ -7,8 +7,6 @@ told so at once, as whoever asks then is: a thread looks twice a second for such
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.db import connection
 
@@ -29,20 +27,20 @@ class Awaited:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def task(self, task_id: uuid.UUID, model: str) -> Iterator[None]:
-        """Have somebody wait for a task; others may wait for it too."""
+    def begin(self, task_id: uuid.UUID, model: str) -> object:
+        """Have somebody wait for a task; others may wait for it too. Returns what `end` takes."""
         wait = object()
         with self._changed:
             self._waits[wait] = (task_id, model)
             if self._thread is None:
                 self._thread = start_endless("engine-awaited", self._round)
-            self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                del self._waits[wait]
+            if len(self._waits) == 1:
+                self._changed.notify()
+        return wait
+
+    def end(self, wait: object) -> None:
+        with self._changed:
+            del self._waits[wait]
 
     def _round(self) -> None:
         if not self._waits:

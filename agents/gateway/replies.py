@@ -3,8 +3,8 @@
 import asyncio
 import time
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -25,6 +25,7 @@ from agents.models import AgentTask
 from agents.ollama.types import ChatChunk, JsonObject
 from core.access.watch import watch
 from core.ops import clock
+from core.ops.news import News
 
 KEEP_ALIVE_SECONDS = 15.0
 # Proxies pass pieces on as they come.
@@ -59,14 +60,16 @@ class Wait(Generic[Result]):
     """One client's wait: for what comes of some work, at last its result, and for what else may end it."""
 
     def __init__(self, call: Call, caller: Caller) -> None:
-        self._inbox: asyncio.Queue[Item | Result | Exception | Notice] = asyncio.Queue()
-        self._watches = [
-            asyncio.create_task(self._tell(Notice.LEFT, call.disconnected())),
-            asyncio.create_task(self._tell(Notice.VOID, watch.until_void(caller.holder))),
-        ]
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[Item | Result | Exception | Notice] = deque()
+        self._news = News(self._loop)
+        self._leaving = self._loop.create_task(self._tell_of_leaving(call))
+        self._holder = caller.holder
+        self._losing = watch.begin(self._holder)
+        self._losing.add_done_callback(lambda _: self.hear(Notice.VOID))
         self._work: asyncio.Task[Result] | None = None
         self._began_at = time.monotonic()
-        self._attention = ExitStack()
+        self._attention: list[object] = []
         self.began: Began | None = None
         self.queue_wait_seconds: float | None = None
 
@@ -74,33 +77,35 @@ class Wait(Generic[Result]):
         """Have the call's tasks ended once no node is left for them, as long as the client waits."""
         if submission and submitted:
             for one in (submitted, *submitted.parts):
-                self._attention.enter_context(awaited.task(one.task_id, submission.task.model))
+                self._attention.append(awaited.begin(one.task_id, submission.task.model))
 
-    async def _tell(self, notice: Notice, ending: Awaitable[None]) -> None:
-        await ending
-        self._inbox.put_nowait(notice)
+    async def _tell_of_leaving(self, call: Call) -> None:
+        await call.disconnected()
+        self.hear(Notice.LEFT)
 
-    def hear(self, item: Item) -> None:
-        """The listener that the lane tells of an answer."""
-        self._inbox.put_nowait(item)
+    def hear(self, item: Item | Result | Exception | Notice) -> None:
+        """Take what comes next; this is also the listener that the lane tells of an answer."""
+        self._inbox.append(item)
+        self._news.tell()
 
     def work(self, answering: Coroutine[Any, Any, Result]) -> None:
         """Have the work done, in a task of its own."""
-        self._work = asyncio.create_task(answering)
+        self._work = self._loop.create_task(answering)
         self._work.add_done_callback(self._worked)
 
     def _worked(self, work: "asyncio.Task[Result]") -> None:
         if not work.cancelled():
             error = work.exception()
-            self._inbox.put_nowait(error if isinstance(error, Exception) else work.result())
+            self.hear(error if isinstance(error, Exception) else work.result())
 
     async def next(self, *, patience: float | None = None) -> Item | Result | Exception | Notice:
         """Take what comes next; SILENCE where nothing does for so many seconds."""
-        try:
-            async with asyncio.timeout(patience if self._inbox.empty() else None):
-                item = await self._inbox.get()
-        except TimeoutError:
-            return Notice.SILENCE
+        if not self._inbox:
+            try:
+                await self._news.wait(self._loop.time() + patience if patience is not None else None)
+            except TimeoutError:
+                return Notice.SILENCE
+        item = self._inbox.popleft()
         if isinstance(item, Began):
             self.began = item
             self.queue_wait_seconds = time.monotonic() - self._began_at
@@ -108,13 +113,15 @@ class Wait(Generic[Result]):
 
     @property
     def has_more(self) -> bool:
-        return not self._inbox.empty()
+        return bool(self._inbox)
 
     def close(self, *, lets_go_on: bool) -> None:
         """End the wait. lets_go_on: whether the task goes on without anybody waiting; else it is cancelled."""
-        self._attention.close()
-        for task in self._watches:
-            task.cancel()
+        for attention in self._attention:
+            awaited.end(attention)
+        self._news.close()
+        self._leaving.cancel()
+        watch.end(self._holder, self._losing)
         if self._work is not None and lets_go_on and not self._work.done():
             _background.add(self._work)
             self._work.add_done_callback(_background.discard)
@@ -124,11 +131,12 @@ class Wait(Generic[Result]):
 
 async def text(call: Call, order: Order, encoder_for: Callable[[Identity, JsonObject], Encoder]) -> None:
     """Answer a call whose answer is text. Raises Refusal, and what submitting raises, before anything was sent."""
-    submitted = await _submitted(order.to_make)
+    to_make = order.to_make
+    submitted = await _submitted(to_make)
     encoder = encoder_for(order.identity(submitted), order.wanted.shape)
     wait: Wait[Answer] = Wait(call, order.caller)
     try:
-        wait.attend(order.to_make, submitted)
+        wait.attend(to_make, submitted)
         wait.work(_answering(order, submitted, wait))
         if order.wanted.streams:
             await stream(call, order.caller, encoder, wait)
@@ -141,11 +149,12 @@ async def text(call: Call, order: Order, encoder_for: Callable[[Identity, JsonOb
 
 async def vectors(call: Call, order: Order, encoder_for: Callable[[Identity, JsonObject], VectorEncoder]) -> None:
     """Answer a call whose answer is vectors. Raises as `text`."""
-    submitted = await _submitted(order.to_make)
+    to_make = order.to_make
+    submitted = await _submitted(to_make)
     encoder = encoder_for(order.identity(submitted), order.wanted.shape)
     wait: Wait[list[Answer]] = Wait(call, order.caller)
     try:
-        wait.attend(order.to_make, submitted)
+        wait.attend(to_make, submitted)
         wait.work(_answering_in_parts(order, submitted))
         if (answers := await whole(wait)) is not None:
             parts = [answer.ended for answer in answers]

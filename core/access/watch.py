@@ -5,6 +5,7 @@ holders have lost it: the person is inactive, has another role or another passwo
 """
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Awaitable, Iterable
@@ -47,7 +48,12 @@ class Holder:
 
 
 def _short(user: User) -> str:
-    return user.get_session_auth_hash()[:HASH_CHARACTERS]
+    return _short_of(user.password)
+
+
+@functools.lru_cache(maxsize=1024)
+def _short_of(password: str) -> str:
+    return User(password=password).get_session_auth_hash()[:HASH_CHARACTERS]
 
 
 class Watch:
@@ -60,20 +66,29 @@ class Watch:
 
     async def until_void(self, holder: Holder) -> None:
         """Return when the holder has lost its right."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        losing = self.begin(holder)
+        try:
+            await losing
+        finally:
+            self.end(holder, losing)
+
+    def begin(self, holder: Holder) -> "asyncio.Future[None]":
+        """Watch over a holder until `end`. The future is done once it has lost its right."""
+        losing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._changed:
-            self._waiting.setdefault(holder, set()).add(future)
+            self._waiting.setdefault(holder, set()).add(losing)
             if self._thread is None:
                 self._thread = start_endless("access-watch", self._round)
-            self._changed.notify_all()
-        try:
-            await future
-        finally:
-            with self._changed:
-                same = self._waiting.get(holder, set())
-                same.discard(future)
-                if not same:
-                    self._waiting.pop(holder, None)
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
+        return losing
+
+    def end(self, holder: Holder, losing: "asyncio.Future[None]") -> None:
+        with self._changed:
+            same = self._waiting.get(holder, set())
+            same.discard(losing)
+            if not same:
+                self._waiting.pop(holder, None)
 
     def _round(self) -> None:
         with self._changed:

@@ -1,11 +1,13 @@
 """A connection of the event loop: what came of the answer under way, and whoever waits for more of it."""
 
 import asyncio
-from collections.abc import Callable
+import select
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-from urllib3.util.wait import wait_for_read
+
+from core.ops.news import News
 
 MAX_HEAD_BYTES = 65_536
 
@@ -25,11 +27,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, lost: "Callable[[Connection], None]") -> None:
         self._loop = loop
         self._lost = lost
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append  # what httptools calls for each piece
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._give_up_at = 0.0  # loop.time(), for whoever waits
-        self._timer: asyncio.TimerHandle | None = None
+        self._news = News(loop)
+        self._readable = select.poll()
         self._failure: Exception | None = None
         self._is_sending = False
         self._is_paused = False
@@ -40,7 +43,7 @@ class Connection(asyncio.Protocol):
         """Expect an answer. is_head: to a HEAD, which never has a body."""
         self._is_head = is_head
         self._head_bytes = 0
-        self._parts: list[bytes] = []
+        self._parts.clear()
         self._unread_bytes = 0
         self._has_length = False
         self._keeps_alive = False
@@ -62,7 +65,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
-        return not wait_for_read(transport.get_extra_info("socket"), timeout=0)
+        return not self._readable.poll(0)
 
     def send(self, request: bytes, *, is_head: bool) -> None:
         """Begin a request. Raises ConnectionError."""
@@ -75,13 +78,13 @@ class Connection(asyncio.Protocol):
         """Wait until the request has left, or the answer came before. Raises TimeoutError, and what ended it."""
         give_up_at = self._loop.time() + limit_seconds
         while self._is_sending and not self.has_head:
-            await self._news(give_up_at)
+            await self._changed(give_up_at)
 
     async def head(self, limit_seconds: float) -> None:
         """Wait for status and headers. Raises TimeoutError, HttpParserError, and what ended the connection."""
         give_up_at = self._loop.time() + limit_seconds
         while not self.has_head:
-            await self._news(give_up_at)
+            await self._changed(give_up_at)
 
     def take(self) -> bytes:
         """Return what came of the body since the last time."""
@@ -99,59 +102,32 @@ class Connection(asyncio.Protocol):
     async def more(self, limit_seconds: float) -> None:
         """Wait until more of the body may be there, or its end. Raises as `head` does."""
         if not self.is_done and not self._parts:
-            await self._news(self._loop.time() + limit_seconds)
+            await self._changed(self._loop.time() + limit_seconds)
 
     def close(self) -> None:
         """End the connection at once: who is to notice that we left must not wait for what we did not read."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._news.close()
         if self._transport is not None:
             self._transport.abort()
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
-    async def _news(self, give_up_at: float) -> None:
+    def _changed(self, give_up_at: float) -> Awaitable[None]:
+        """Wait for whatever comes next, which is to be looked at; a failure is met by who waits for more than that."""
         if self._failure is not None:
             raise self._failure
-        self._waiter = self._loop.create_future()
-        self._expect_until(give_up_at)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _expect_until(self, give_up_at: float) -> None:
-        """Set the alarm; one that is set for an earlier moment will see by itself that it is too early."""
-        self._give_up_at = give_up_at
-        if self._timer is not None:
-            if self._timer.when() <= give_up_at:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(give_up_at, self._alarm)
-
-    def _alarm(self) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
-            return
-        if self._loop.time() < self._give_up_at:
-            self._timer = self._loop.call_at(self._give_up_at, self._alarm)
-        else:
-            self._waiter.set_exception(TimeoutError())
-
-    def _tell(self) -> None:
-        """Wake whoever waits, to look at what there is; a failure is met by who waits for more than that."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        return self._news.wait(give_up_at)
 
     def _fail(self, failure: Exception) -> None:
         if self._failure is None:
             self._failure = failure
-        self._tell()
+        self._news.tell()
 
     # --- what asyncio tells ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's looks like one
+        self._readable.register(transport.get_extra_info("socket"), select.POLLIN)
         self._transport.set_write_buffer_limits(high=0)  # so that pause_writing tells of every byte that waits
 
     def data_received(self, data: bytes) -> None:
@@ -169,7 +145,17 @@ class Connection(asyncio.Protocol):
             self._fail(HttpParserError(f"{error} {self._beginning(data)}".strip()))
             self.close()
         else:
-            self._tell()
+            if self._parts:
+                self._unread_bytes += len(data)  # with what frames it
+                if self._unread_bytes > MAX_UNREAD_BYTES:
+                    self._pause()
+            self._news.tell()
+
+    def _pause(self) -> None:
+        """Have the peer wait until somebody reads what came."""
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     def _beginning(self, data: bytes) -> str:
         """Show the first line of what is no answer; never a header."""
@@ -184,7 +170,7 @@ class Connection(asyncio.Protocol):
         if not self.is_done:
             self._fail(exc or ConnectionError("the peer closed the connection"))
         self._transport = None
-        self._tell()
+        self._news.tell()
         self._lost(self)
 
     def pause_writing(self) -> None:
@@ -192,7 +178,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_sending = False
-        self._tell()
+        self._news.tell()
 
     # --- what httptools reads -------------------------------------------------------------------------------------
 
@@ -215,13 +201,6 @@ class Connection(asyncio.Protocol):
         self.has_head = True
         if self._is_head:
             self.is_done = True
-
-    def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self.has_head and not self._is_head:

@@ -107,12 +107,11 @@ class _Chunks:
         connection, call = self._connection, self._call
         try:
             while True:
-                limit = call.limit(call.timeouts.gap)
+                await connection.more(call.limit(call.timeouts.gap))
                 if data := connection.take():
                     return data
                 if connection.is_done:
                     break
-                await connection.more(limit)
         except (NetError, OSError, HttpParserError) as error:
             raise self._pool.failed(call, error) from error
         raise StopAsyncIteration

@@ -76,7 +76,7 @@ class Call:
         left = self.deadline - time.monotonic()
         if left <= 0.0:
             raise DeadlineExceeded(f"the deadline passed while {self.phase.value}")
-        return min(seconds, left)
+        return seconds if seconds < left else left
 
     def named(self, error: Exception, cause: str, *, timed_out: bool, is_foreign: bool) -> NetError:
         """Name a failure: by what our side wanted, else by the phase that it came in.

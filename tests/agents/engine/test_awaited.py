@@ -71,6 +71,8 @@ def test_it_is_looked_after_for_as_long_as_somebody_waits(started_writer, wait_u
     node = make_node()
     agent = make_agent()
     _, waiting = submit_task(agent), submit_task(agent)
-    with Awaited().task(waiting.pk, waiting.model):
-        open_breaker(node)
-        wait_until(lambda: end_of(waiting) == ("cancelled", "model-unavailable"))
+    awaited = Awaited()
+    wait = awaited.begin(waiting.pk, waiting.model)
+    open_breaker(node)
+    wait_until(lambda: end_of(waiting) == ("cancelled", "model-unavailable"))
+    awaited.end(wait)
