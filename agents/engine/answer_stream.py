@@ -1,15 +1,17 @@
 """The answer of a run on its way into events: the first piece at once, later ones in groups."""
 
-import asyncio
 import threading
 import time
+from collections.abc import Sized
 from concurrent.futures import Future
+from contextlib import suppress
 
 from agents.engine.grant import Ticket
 from agents.engine.operations import Append, append
 from agents.engine.pieces import join, piece_of
 from agents.engine.process import writer
 from agents.ollama.types import ChatChunk, JsonObject
+from core.ops.threads import outcome
 
 # Seconds between two writes of one stream: short while few streams run, longer when hundreds share the writer.
 SHORTEST_GROUP_SECONDS = 0.05
@@ -32,11 +34,17 @@ class AnswerStream:
         # Oldest first. One may be on its way to the disk while the next, for what came since, waits for its time.
         self._writes: list[Future[bool]] = []
         self._is_scheduled = False
+        self._has_news = False  # of a write that ended
         self._last_write = float("-inf")
 
-    def add(self, chunk: ChatChunk, *, live_streams: int) -> None:
-        """Take a piece. Raises LeaseLost if an earlier one was refused, and what writing it failed with."""
-        self._check([write for write in self._writes if write.done()])
+    def add(self, chunk: ChatChunk, *, beside: Sized) -> None:
+        """Take a piece. Raises LeaseLost if an earlier one was refused, and what writing it failed with.
+
+        beside: the streams that the process has, this one among them.
+        """
+        if self._has_news:
+            self._has_news = False
+            self._check([write for write in self._writes if write.done()])
         piece = piece_of(chunk)
         if not piece:
             return
@@ -46,16 +54,22 @@ class AnswerStream:
                 return
             self._is_scheduled = True
         now = time.monotonic()
-        group = min(LONGEST_GROUP_SECONDS, max(SHORTEST_GROUP_SECONDS, live_streams * SECONDS_PER_STREAM))
+        group = min(LONGEST_GROUP_SECONDS, max(SHORTEST_GROUP_SECONDS, len(beside) * SECONDS_PER_STREAM))
         delay = max(0.0, self._last_write + group - now)
         self._last_write = now + delay
         change = Append(self._ticket.task_id, self._ticket.fence, self._pull)
-        self._writes.append(writer.send(append, change, delay_seconds=delay))
+        write = writer.send(append, change, delay_seconds=delay)
+        self._writes.append(write)
+        write.add_done_callback(self._ended)
+
+    def _ended(self, write: "Future[bool]") -> None:
+        self._has_news = True
 
     async def settle(self) -> None:
         """On an event loop: wait for what is being written, so that `finish` need not."""
         for write in [write for write in self._writes if not write.cancel()]:
-            await asyncio.wait([asyncio.wrap_future(write)])
+            with suppress(Exception):  # `finish` tells of it
+                await outcome(write)
 
     def finish(self) -> JsonObject:
         """Return what is not written yet, for the write that ends the run. Raises as `add`."""

@@ -68,6 +68,8 @@ class ModelAtWork:
 
     def pinned(self, request: RequestT) -> RequestT:
         """The request with the window that operators chose, or none: what another call chose may not count."""
+        if self._given_context is None and "num_ctx" not in request.options:
+            return request
         options = {name: value for name, value in request.options.items() if name != "num_ctx"}
         if self._given_context is not None:
             options["num_ctx"] = self._given_context
@@ -129,8 +131,9 @@ class ChosenModel(ModelAtWork):
 
     def ask(self, request: ChatRequest | GenerateRequest) -> Iterator[ChatChunk]:
         release_connection()
+        ear = node_health.ear_for(self.node)
         for chunk in builtin_chunks(request) if self.is_builtin else self._chunks(self.pinned(request)):
-            node_health.heard(self.node)
+            ear.heard()
             if chunk.done:
                 self.calls.append(chunk)
             yield chunk

@@ -147,4 +147,4 @@ class Attempt:
             except StopIteration as stop:
                 outcome: Outcome = stop.value
                 return outcome
-            self.stream.add(piece, live_streams=len(runs))
+            self.stream.add(piece, beside=runs)

@@ -38,7 +38,7 @@ from agents.ollama.types import ChatChunk, ChatRequest, EmbedRequest
 from core import logs
 from core.cache import Stamp
 from core.ops import clock
-from core.ops.threads import in_thread
+from core.ops.threads import in_thread, outcome
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,9 @@ async def submit(submission: operations.Submission) -> operations.Submitted:
     """Write a task down. Raises what `engine.submit` raises."""
     pending = writer.send(operations.submit, submission, limit_seconds=PATIENCE_SECONDS)
     try:
-        return await asyncio.wrap_future(pending)
+        return await outcome(pending)
     except asyncio.CancelledError:
+        pending.cancel()
         pending.add_done_callback(_cancel_what_was_written)
         raise
 
@@ -175,6 +176,7 @@ class _Heard:
 
     def __init__(self, listener: Listener | None) -> None:
         self._listener = listener
+        self.listens = listener is not None
         self.has_pieces = False
 
     def __call__(self, item: Item) -> None:
@@ -229,7 +231,7 @@ class _Attempt:
         """Work to the end; None when the task goes on without this run."""
         current = runs.begin(self._ticket, self._interrupt)
         try:
-            with logs.belonging_to(logs.task_id, str(self._task.pk)):
+            with logs.belonging_to(logs.task_id, str(self._ticket.task_id)):
                 return await self._written(await self._ending())
         except Interrupted:
             await self._give_back(current)
@@ -265,7 +267,7 @@ class _Attempt:
             self._stamp = await in_thread(kept_answers.stamp, self._task)
         client = async_client_for(self._model.node)
         call = Call.of(Work(self._task, self._task.version, cast("Model", self._model)))
-        self._listener(Began(self._task.pk, self._model.node.name, call.is_truncated))
+        self._listener(Began(self._ticket.task_id, self._model.node.name, call.is_truncated))
         with self._interrupt:
             if isinstance(call.request, EmbedRequest):
                 asked = self._model.pinned(call.request)
@@ -275,13 +277,14 @@ class _Attempt:
                 chunks = client.chat(request, deadline=deadline)
             else:
                 chunks = client.generate(request, deadline=deadline)
+            ear = node_health.ear_for(self._model.node)
             async for chunk in chunks:
-                node_health.heard(self._model.node)
+                ear.heard()
                 call.took(chunk)
-                self._stream.add(chunk, live_streams=len(runs))
+                self._stream.add(chunk, beside=runs)
                 if chunk.done:
                     self._model.calls.append(chunk)
-                if chunk.has_output:
+                if self._listener.listens and chunk.has_output:
                     self._listener(chunk)
             return call.outcome()
 
@@ -300,7 +303,7 @@ class _Attempt:
     def _ended(self, change: operations.Finish) -> Ended:
         fields, calls = change.fields, self._model.calls
         return Ended(
-            task_id=self._task.pk,
+            task_id=self._ticket.task_id,
             status=change.status,
             model=self._task.model,
             output=fields.get("output") or {},
@@ -322,9 +325,11 @@ class _Attempt:
 
 def _bare(chunk: ChatChunk) -> ChatChunk:
     """A last chunk without what the model made, which went before it."""
+    if not chunk.has_output and not chunk.logprobs:
+        return chunk
     return replace(chunk, text="", thinking="", tool_calls=(), logprobs=())
 
 
 async def _write(operation: Any, change: Any) -> Any:
     """Have one change written, even if nobody waits for that any more."""
-    return await asyncio.shield(asyncio.wrap_future(writer.send(operation, change)))
+    return await outcome(writer.send(operation, change))

@@ -48,8 +48,8 @@ TOKEN_SECONDS = 10.0
 
 Status = AgentTask.Status
 
-# By the breaker: when this process last got a piece of an answer, as time.monotonic() tells it.
-_heard: dict[UUID, float] = {}
+# By the breaker of a node.
+_ears: dict[UUID, "Ear"] = {}
 # By the breaker: nodes that answered calls of the event loop since the last telling.
 _answered: set[UUID] = set()
 _told_at = 0.0
@@ -78,9 +78,20 @@ def answered(node: Node) -> None:
     breakers.succeeded(node.breaker_id)
 
 
-def heard(node: Node) -> None:
-    """Note that a piece of an answer came. Touches nothing but this process's memory, for it is called for each."""
-    _heard[node.breaker_id] = time.monotonic()
+class Ear:
+    """Remembers when this process last got a piece of an answer from a node, as time.monotonic() tells it."""
+
+    def __init__(self) -> None:
+        self.heard_at = float("-inf")
+
+    def heard(self) -> None:
+        """Note that a piece came. Touches nothing but memory, for it is called for each."""
+        self.heard_at = time.monotonic()
+
+
+def ear_for(node: Node) -> Ear:
+    """Find the ear for a node, for as long as somebody listens to it."""
+    return _ears.setdefault(node.breaker_id, Ear())
 
 
 def note_answer(node: Node) -> None:
@@ -97,8 +108,8 @@ def tell_heard() -> None:
     while _answered:
         breakers.succeeded(_answered.pop())
     since, _told_at = _told_at, time.monotonic()
-    for breaker_id, moment in list(_heard.items()):
-        if moment >= since:
+    for breaker_id, ear in list(_ears.items()):
+        if ear.heard_at >= since:
             breakers.clear(breaker_id)
 
 
@@ -130,7 +141,7 @@ def generated(node: Node, probe: Probe, error: OllamaError | None) -> None:
 
 def _has_spoken(node: Node, seconds: float) -> bool:
     """Tell whether anybody has got a piece of an answer from a node within so many seconds."""
-    if time.monotonic() - _heard.get(node.breaker_id, float("-inf")) < seconds:
+    if time.monotonic() - ear_for(node).heard_at < seconds:
         return True
     since = clock.now() - timedelta(seconds=seconds)
     spoke = TaskEvent.objects.filter(task=OuterRef("pk"), type=TaskEvent.Type.DELTA, created_at__gte=since)

@@ -1,6 +1,8 @@
 """Pieces of an answer as events carry them: "thinking", "text", "tool_calls", "logprobs", without what is empty."""
 
 from collections.abc import Iterable
+from itertools import chain
+from typing import Any
 
 from agents.ollama.protocol import parse_tool_call, tool_call_body
 from agents.ollama.types import ChatChunk, JsonObject
@@ -33,13 +35,11 @@ def chunk_of(piece: JsonObject, *, model: str = "") -> ChatChunk:
 
 def join(pieces: Iterable[JsonObject]) -> JsonObject:
     """Make one piece of many: texts and lists, each in their order."""
-    gathered: dict[str, list[str | list[JsonObject]]] = {}
-    for piece in pieces:
-        for name, value in piece.items():
-            gathered.setdefault(name, []).append(value)
-    return {name: _concatenated(values) for name, values in gathered.items()}
+    pieces = list(pieces)
+    names = dict.fromkeys(chain.from_iterable(pieces))
+    return {name: _concatenated([piece[name] for piece in pieces if name in piece]) for name in names}
 
 
-def _concatenated(values: list[str | list[JsonObject]]) -> str | list[JsonObject]:
-    texts = [value for value in values if isinstance(value, str)]
-    return "".join(texts) if texts else [item for value in values if isinstance(value, list) for item in value]
+def _concatenated(values: list[Any]) -> str | list[JsonObject]:
+    """Join texts, or lists."""
+    return "".join(values) if isinstance(values[0], str) else list(chain.from_iterable(values))

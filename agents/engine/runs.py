@@ -105,7 +105,8 @@ class Runs:
             self._runs.add(run)
             if self._thread is None:
                 self._thread = start_endless("engine-runs", self._watch)
-            self._changed.notify_all()
+            if len(self._runs) == 1:
+                self._changed.notify_all()
         if self._closed:
             run.stop(StopReason.STOPPING)
         return run
@@ -113,7 +114,8 @@ class Runs:
     def end(self, run: Run) -> None:
         with self._changed:
             self._runs.discard(run)
-            self._changed.notify_all()
+            if not self._runs:
+                self._changed.notify_all()
 
     def close(self, timeout_seconds: float) -> None:
         """Stop all runs; they give their tasks back. Waits until they did, or until the time is up."""

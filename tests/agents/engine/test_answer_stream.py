@@ -31,10 +31,10 @@ def test_the_first_piece_is_written_at_once_and_the_next_ones_later(ticket, star
     monkeypatch.setattr(answer_stream, "SHORTEST_GROUP_SECONDS", 3600)
     monkeypatch.setattr(answer_stream, "LONGEST_GROUP_SECONDS", 3600)
     stream = AnswerStream(ticket)
-    stream.add(ChatChunk(text="first "), live_streams=1)
+    stream.add(ChatChunk(text="first "), beside=[None])
     wait_until(lambda: pieces(ticket) == ["first "])
-    stream.add(ChatChunk(text="second "), live_streams=1)
-    stream.add(ChatChunk(text="third"), live_streams=1)
+    stream.add(ChatChunk(text="second "), beside=[None])
+    stream.add(ChatChunk(text="third"), beside=[None])
 
     assert stream.finish() == {"text": "second third"}  # now, not in an hour
     assert stream.text == "first second third"
@@ -48,7 +48,7 @@ def test_many_pieces_become_few_events_and_none_is_lost(ticket, started_writer, 
     def answer_goes_on() -> bool:
         for _ in range(100):
             words.append(f"word{len(words)} ")
-            stream.add(ChatChunk(text=words[-1]), live_streams=1)
+            stream.add(ChatChunk(text=words[-1]), beside=[None])
         return len(pieces(ticket)) >= 4
 
     wait_until(answer_goes_on)
@@ -64,9 +64,9 @@ def test_busy_processes_write_larger_groups(ticket, monkeypatch):
     monkeypatch.setattr(answer_stream, "writer", HeldWriter(delays))
     for live_streams in (1, 100, 1000):
         stream = AnswerStream(ticket)
-        stream.add(ChatChunk(text="first"), live_streams=live_streams)
+        stream.add(ChatChunk(text="first"), beside=range(live_streams))
         stream._pull()
-        stream.add(ChatChunk(text="second"), live_streams=live_streams)
+        stream.add(ChatChunk(text="second"), beside=range(live_streams))
     assert [round(delay, 2) for delay in delays] == [0, 0.05, 0, 0.1, 0, 0.25]
 
 
@@ -75,9 +75,9 @@ def test_a_piece_that_comes_during_a_write_gets_a_write_of_its_own(ticket, monke
     held = HeldWriter([])
     monkeypatch.setattr(answer_stream, "writer", held)
     stream = AnswerStream(ticket)
-    stream.add(ChatChunk(text="first"), live_streams=1)
+    stream.add(ChatChunk(text="first"), beside=[None])
     assert held.changes[0].piece == {"text": "first"}  # on its way to the disk
-    stream.add(ChatChunk(text="second"), live_streams=1)
+    stream.add(ChatChunk(text="second"), beside=[None])
     assert [change.piece["text"] for change in held.changes] == ["first", "second"]
 
 
@@ -85,7 +85,7 @@ def test_it_stops_once_the_task_is_lost(ticket, started_writer, wait_until):
     stream = AnswerStream(ticket)
     assert cancel(ticket.task_id)
     with pytest.raises(LeaseLost):
-        wait_until(lambda: stream.add(ChatChunk(text="too late"), live_streams=1))
+        wait_until(lambda: stream.add(ChatChunk(text="too late"), beside=[None]))
     assert pieces(ticket) == []
 
 
@@ -93,7 +93,7 @@ def test_an_answer_with_a_lost_piece_never_ends_well(ticket, monkeypatch):
     held = HeldWriter([])
     monkeypatch.setattr(answer_stream, "writer", held)
     stream = AnswerStream(ticket)
-    stream.add(ChatChunk(text="first"), live_streams=1)
+    stream.add(ChatChunk(text="first"), beside=[None])
     assert held.futures[0].set_running_or_notify_cancel()
     assert held.changes[0].piece == {"text": "first"}
     held.futures[0].set_exception(OperationalError("the disk is full"))

@@ -308,8 +308,7 @@ def test_a_request_that_stood_in_the_queue_of_a_busy_node_is_not_held_against_it
 ):
     """One slot: a long answer keeps another request, and the probe, waiting for longer than they may."""
     # Another process gets the long answer, as far as this one knows.
-    monkeypatch.setattr(node_health, "heard", lambda _: None)
-    node_health._heard.clear()
+    monkeypatch.setattr(node_health, "ear_for", lambda _: node_health.Ear())
     with OllamaTestServer(models=[MODEL], parallel=1) as server:
         node = make_node(MODEL, url=server.url, slots=2, first_byte_timeout_seconds=0.5)
         long = submit_task(make_agent(), "[[t200-d50]]")
@@ -330,7 +329,7 @@ def test_whoever_hears_from_a_node_clears_it_though_nothing_is_written_down(node
     hang(server)
     breakers.suspect(node.breaker_id)
     probe = breakers.take_probe(node.breaker_id)
-    node_health.heard(node)
+    node_health.ear_for(node).heard()
     node_health.tell_heard()
     node_health.generated(node, probe, errors.FirstByteTimeout("nothing came"))
     assert breaker(node).state == State.CLOSED
@@ -345,7 +344,7 @@ def test_an_answer_on_the_event_loop_begins_a_new_count_with_the_next_telling(no
 
 
 def test_what_was_heard_before_the_last_telling_clears_nothing_later(node):
-    node_health.heard(node)
+    node_health.ear_for(node).heard()
     node_health.tell_heard()
     breakers.suspect(node.breaker_id)
     node_health.tell_heard()
@@ -364,10 +363,9 @@ def test_a_run_under_way_clears_the_node_that_it_hears_from(node, server, starte
 
 
 def test_an_answer_that_comes_piece_by_piece_is_heard(node, server, started_writer):
-    node_health._heard.clear()
     before = time.monotonic()
     ask("[[t9-d10]]")
-    assert node_health._heard[node.breaker_id] > before
+    assert node_health.ear_for(node).heard_at > before
 
 
 # Looks --------------------------------------------------------------------------------------------------------------
