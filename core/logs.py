@@ -7,8 +7,6 @@ sends can begin a line of its own, or colour a terminal.
 import json
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -55,14 +53,20 @@ _CONTROL = {
 }
 
 
-@contextmanager
-def belonging_to(variable: ContextVar[str], value: str) -> Iterator[None]:
+class belonging_to:  # noqa: N801 - no generator, because every call comes by here
     """Mark the log lines of a block: `with belonging_to(logs.task_id, str(task.pk)):`."""
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[str], value: str) -> None:
+        self._variable = variable
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *_: object) -> None:
+        self._variable.reset(self._token)
 
 
 def mask(text: str) -> str:

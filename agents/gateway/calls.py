@@ -61,7 +61,7 @@ class Call:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        return {str(name, "latin-1"): str(value, "latin-1") for name, value in self.scope["headers"]}
 
     @cached_property
     def request_id(self) -> str:

@@ -1,9 +1,7 @@
 """What both clients do alike, whoever moves the bytes: what each operation sends, and how its failures are named."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 from agents.ollama import errors, protocol
 from agents.ollama.protocol import ItemT, ReplyStream
@@ -61,18 +59,28 @@ _NAMES: dict[type[net_errors.NetError], type[errors.OllamaError]] = {
 }
 
 
-@contextlib.contextmanager
-def named_failures(reply: ReplyStream[ItemT] | None = None) -> Iterator[None]:
+class named_failures:  # noqa: N801 - no generator, because every call comes by here
     """Turn the network's failures into Ollama's. reply: what tells whether output was handed out before."""
-    try:
-        yield
-    except net_errors.NetError as error:
-        named = _named(error)
-        named.output_began = reply is not None and reply.output_began
-        raise named from error
-    except errors.OllamaError as error:
-        error.output_began = reply is not None and reply.output_began
-        raise
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: ReplyStream[Any] | None = None) -> None:
+        self._reply = reply
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, errors.OllamaError):
+            error.output_began = self._output_began
+        elif isinstance(error, net_errors.NetError):
+            named = _named(error)
+            named.output_began = self._output_began
+            raise named from error
+
+    @property
+    def _output_began(self) -> bool:
+        return self._reply is not None and self._reply.output_began
 
 
 def _named(error: net_errors.NetError) -> errors.OllamaError:

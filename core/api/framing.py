@@ -5,6 +5,7 @@ The dispatcher asks here before anything is read, so that nothing behind it meet
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from core.api.problems import Problem
@@ -20,7 +21,7 @@ def refusal(scope: Mapping[str, Any]) -> Problem | None:
         detail = f"Path and query may have {MAX_ADDRESS_BYTES} bytes."
         return Problem(HTTPStatus.REQUEST_URI_TOO_LONG, "address-too-long", "The address is too long", detail)
     headers = scope["headers"]
-    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADERS_BYTES:
+    if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEADERS_BYTES:
         detail = f"A request may have {MAX_HEADERS} headers, {MAX_HEADERS_BYTES} bytes in all."
         return Problem(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "The headers are too large", detail

@@ -1,6 +1,7 @@
 """The one clock that leases, heartbeats, deadlines and retries are measured with: the database's."""
 
 import asyncio
+import functools
 import math
 import threading
 import time
@@ -8,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
-from django.utils import timezone
 
 SYNC_SECONDS = 5.0
 
@@ -27,15 +27,15 @@ class DatabaseClock:
         self._then = datetime.min.replace(tzinfo=UTC)
 
     def now(self) -> datetime:
-        if connection.vendor != "postgresql":
-            return timezone.now()
+        if not _has_clock():
+            return datetime.now(UTC)
         with self._lock:
             then, passed = self._then, _steady_seconds() - self._read_at
         if passed <= SYNC_SECONDS:
             return then + timedelta(seconds=passed)
         if not _is_on_event_loop():
             return self._read()
-        return timezone.now() if math.isinf(passed) else then + timedelta(seconds=passed)
+        return datetime.now(UTC) if math.isinf(passed) else then + timedelta(seconds=passed)
 
     def _read(self) -> datetime:
         with connection.cursor() as cursor:
@@ -44,6 +44,12 @@ class DatabaseClock:
         with self._lock:
             self._then, self._read_at = moment, _steady_seconds()
         return moment
+
+
+@functools.cache
+def _has_clock() -> bool:
+    """Whether the database has a clock of its own. The question itself costs each task of an event loop a wrapper."""
+    return connection.vendor == "postgresql"
 
 
 def _steady_seconds() -> float:

@@ -26,6 +26,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar, Generic, TypeVar
 
 from agents.gateway.formats import reading
@@ -225,6 +226,10 @@ def gather(chunks: Iterable[ChatChunk]) -> ChatChunk:
 # Ready-made, because json.dumps would make a new one for every token. ASCII: the official clients cut lines at U+0085
 # and U+2028 as well.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+# A text, as `to_json` writes it: what streams are made of.
+text_to_json: Callable[[str], str] = encode_basestring_ascii
 
 
 def to_json(value: Any) -> str:

@@ -14,6 +14,7 @@ from agents.gateway.formats.base import (
     Identity,
     Truth,
     gather,
+    text_to_json,
     to_bytes,
     to_json,
 )
@@ -209,7 +210,7 @@ class LineEncoder(Encoder):
         if not chunk.text:
             return b""
         self.has_begun = True
-        return f"{self._before}{to_json(chunk.text)}{self._after}".encode("ascii")
+        return f"{self._before}{text_to_json(chunk.text)}{self._after}".encode("ascii")
 
     def end(self, chunk: ChatChunk, truth: Truth) -> bytes:
         self.is_over = True

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agents.gateway.formats import openai_shared as shared
-from agents.gateway.formats.base import Format, Identity, Truth, Wanted, gather, to_bytes, to_json
+from agents.gateway.formats.base import Format, Identity, Truth, Wanted, gather, text_to_json, to_bytes, to_json
 from agents.gateway.formats.ollama_chat import parse_tools
 from agents.gateway.formats.ollama_shared import model_missing, required_model, top_logprobs
 from agents.gateway.formats.reading import CallRefused, Fields, decode_arguments, image
@@ -164,7 +164,7 @@ class ChatEncoder(shared.EventEncoder):
             return b"".join(self._deltas(chunk))
         if not chunk.text:
             return b""
-        return f"{self._before}{to_json(chunk.text)}{self._after}".encode("ascii")
+        return f"{self._before}{text_to_json(chunk.text)}{self._after}".encode("ascii")
 
     def end(self, chunk: ChatChunk, truth: Truth) -> bytes:
         self.is_over = True

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agents.gateway.formats import openai_shared as shared
-from agents.gateway.formats.base import Format, Identity, Truth, Wanted, gather, to_bytes, to_json
+from agents.gateway.formats.base import Format, Identity, Truth, Wanted, gather, text_to_json, to_bytes, to_json
 from agents.gateway.formats.ollama_shared import found_model, model_missing
 from agents.gateway.formats.reading import CallRefused, Fields
 from agents.ollama.types import ChatChunk, JsonObject
@@ -92,7 +92,7 @@ class CompletionsEncoder(shared.EventEncoder):
         return to_bytes({**self._head, **rest})
 
     def _text(self, text: str) -> bytes:
-        return f"{self._before}{to_json(text)}{self._after}".encode("ascii")
+        return f"{self._before}{text_to_json(text)}{self._after}".encode("ascii")
 
     def _choice(self, chunk: ChatChunk, reason: str | None) -> JsonObject:
         logprobs = self._logprobs(chunk.logprobs) if chunk.logprobs else None

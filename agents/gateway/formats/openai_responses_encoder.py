@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.gateway.formats import openai_shared as shared
-from agents.gateway.formats.base import RESTARTED, Failure, Identity, Truth, to_bytes, to_json
+from agents.gateway.formats.base import RESTARTED, Failure, Identity, Truth, text_to_json, to_bytes, to_json
 from agents.ollama.types import ChatChunk, JsonObject, ToolCall
 
 ID_PREFIX = "resp_"
@@ -119,7 +119,7 @@ class ResponsesEncoder(shared.EventEncoder):
         self._number += 1
         if number <= self._after:
             return b""
-        return f'{self._before_delta}{to_json(chunk.text)},"sequence_number":{number}}}\n\n'.encode("ascii")
+        return f'{self._before_delta}{text_to_json(chunk.text)},"sequence_number":{number}}}\n\n'.encode("ascii")
 
     def end(self, chunk: ChatChunk, truth: Truth) -> bytes:
         self.is_over = True
