@@ -104,23 +104,24 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
     allowed_models = asked.get("allowed_models")
     if allowed_models and model not in map(canonical_model_name, allowed_models):
         raise ModelNotPermitted(f"Your key may not use the model {model!r}.")
-    task_id = uuid7()
     begins = asked.get("starts_session") and kind.has_sessions and not session
     new_session = _new_session(agent, owner, cleaned) if begins else None
     conversation = session or new_session
-    task = AgentTask(
-        id=task_id,
-        agent=agent,
-        version=version,
+    task = AgentTask.draft(
+        {
+            "agent": agent,
+            "version": version,
+            "session": conversation,
+            "owner": owner,
+            "api_key": asked.get("api_key"),
+            "retry_of": asked.get("retry_of"),
+        },
+        id=uuid7(),
+        team_id=owner.team_id,
         kind=kind.name,
         model=model,
         request_key=asked.get("request_key", ""),
         reserved_for=asked.get("reserved_for", ""),
-        session=conversation,
-        owner=owner,
-        team_id=owner.team_id,  # type: ignore[misc]  # keys with a default look optional to the stubs
-        api_key=asked.get("api_key"),
-        retry_of=asked.get("retry_of"),
         input=cleaned,
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
         priority=asked.get("priority", Priority.NORMAL),
@@ -201,7 +202,7 @@ def _new_session(agent: Agent, owner: User, cleaned: Mapping[str, Any]) -> ChatS
         agent=agent,
         title=title,
         owner=owner,
-        team_id=owner.team_id,  # type: ignore[misc]  # as above
+        team_id=owner.team_id,  # type: ignore[misc]  # keys with a default look optional to the stubs
     )
 
 

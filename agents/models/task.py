@@ -1,9 +1,12 @@
 """The durable unit of work, and the append-only record of what happened to it."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
+from django.db.models.base import ModelState
 
 from agents.models.agent import Agent, AgentVersion
 from agents.models.chat import ChatSession
@@ -192,6 +195,19 @@ class AgentTask(UUIDModel):
     def __str__(self) -> str:
         return f"{self.kind} task {self.id}"
 
+    @classmethod
+    def draft(cls, rows: Mapping[str, UUIDModel | None], **columns: Any) -> "AgentTask":
+        """Make a task that is not saved, as the constructor does with the same arguments, which takes 200 calls.
+
+        rows: what foreign keys point to. columns: the other fields that are not as they are by default, and the key.
+        """
+        task = cls.__new__(cls)
+        task._state = ModelState()
+        task._state.db, task._state.fields_cache = DEFAULT_DB_ALIAS, {**rows}
+        keys = {f"{name}_id": row.id if row else None for name, row in rows.items()}
+        task.__dict__.update(_defaults(), **keys, **columns)
+        return task
+
     @property
     def asked(self) -> dict[str, Any]:
         """The input as it was asked for, without what is noted beside it."""
@@ -200,6 +216,13 @@ class AgentTask(UUIDModel):
     @property
     def is_finished(self) -> bool:
         return self.status in self.FINISHED_STATUSES
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """What the fields of a new task hold that nobody gives; all of it may be shared, for nothing in it changes."""
+    fields = AgentTask._meta.concrete_fields
+    return {field.attname: field.get_default() for field in fields if not field.primary_key}
 
 
 class TaskEvent(models.Model):
