@@ -60,8 +60,8 @@ def look(levels: Sequence[Level]) -> list[Quota]:
 
 def refuse_excess(quotas: Sequence[Quota]) -> None:
     """Raise TooManyRequests, for the tightest, where a quota is exceeded."""
-    tightest = min(quotas, key=lambda quota: quota.tightness, default=None)
-    if tightest is not None and tightest.is_exceeded:
+    if exceeded := [quota for quota in quotas if quota.is_exceeded]:
+        tightest = min(exceeded, key=lambda quota: quota.tightness)
         raise TooManyRequests(
             name=tightest.name,
             limit=tightest.limit,

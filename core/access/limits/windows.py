@@ -78,24 +78,19 @@ class DatabaseWindows(Storage):
 
     def hit(self, keys: Sequence[str], seconds: int, amount: int = 1) -> list[Window]:
         now = clock.now().timestamp()
-        rows = _run(
-            f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES {', '.join(['(%s, %s, %s)'] * len(keys))} "  # noqa: S608
-            "ON CONFLICT (key) DO UPDATE SET "
-            f"count = excluded.count + CASE WHEN {_TABLE}.ends_at > %s THEN {_TABLE}.count ELSE 0 END, "
-            f"ends_at = CASE WHEN {_TABLE}.ends_at > %s THEN {_TABLE}.ends_at ELSE excluded.ends_at END "
-            f"RETURNING {_COLUMNS}",
-            # In one order everywhere, so that two who count for the same keys never wait for each other.
-            [*(value for key in sorted(keys) for value in (key, amount, now + seconds)), now, now],
-        )
-        return _in_order(keys, rows)
+        values: list[Any] = []
+        for key in sorted(keys):  # in one order everywhere: two who count for the same keys never wait for each other
+            values += (key, amount, now + seconds)
+        return _in_order(keys, _run(_upsert(len(keys)), [*values, now, now]), now)
 
     def look(self, keys: Sequence[str]) -> list[Window]:
+        now = clock.now().timestamp()
         marks = ", ".join(["%s"] * len(keys))
         rows = _run(
             f"SELECT {_COLUMNS} FROM {_TABLE} WHERE key IN ({marks}) AND ends_at > %s",  # noqa: S608 - marks only
-            [*keys, clock.now().timestamp()],
+            [*keys, now],
         )
-        return _in_order(keys, rows)
+        return _in_order(keys, rows, now)
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         return self.hit([key], expiry, amount)[0].hits
@@ -127,19 +122,36 @@ class DatabaseWindows(Storage):
         return int(_run(f"SELECT COUNT(*) FROM {_TABLE}")[0][0])  # noqa: S608 - as above
 
 
-def _in_order(keys: Sequence[str], rows: Sequence[Any]) -> list[Window]:
+@functools.cache
+def _upsert(keys: int) -> str:
+    """Count for so many keys in one statement."""
+    return (
+        f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES {', '.join(['(%s, %s, %s)'] * keys)} "  # noqa: S608 - marks only
+        "ON CONFLICT (key) DO UPDATE SET "
+        f"count = excluded.count + CASE WHEN {_TABLE}.ends_at > %s THEN {_TABLE}.count ELSE 0 END, "
+        f"ends_at = CASE WHEN {_TABLE}.ends_at > %s THEN {_TABLE}.ends_at ELSE excluded.ends_at END "
+        f"RETURNING {_COLUMNS}"
+    )
+
+
+def _in_order(keys: Sequence[str], rows: Sequence[Any], now: float) -> list[Window]:
     found = {key: Window(count, ends_at) for key, count, ends_at in rows}
-    nothing = Window(0, clock.now().timestamp())
+    nothing = Window(0, now)
     return [found.get(key, nothing) for key in keys]
 
 
 def _run(sql: str, values: Sequence[Any] = ()) -> list[Any]:
-    if connection.vendor == "sqlite":
+    if _is_sqlite():
         return _file(settings.LIMITS_FILE).run(sql, values)
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         rows: list[Any] = cursor.fetchall()
     return rows
+
+
+@functools.cache
+def _is_sqlite() -> bool:
+    return connection.vendor == "sqlite"
 
 
 @functools.cache
