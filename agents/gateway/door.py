@@ -113,8 +113,7 @@ def guarded(
     call: Call, work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
     """Do work for a call: the audit log learns who calls, and what was refused. Raises Refusal, ModelUnknown."""
-    meta = meta_of(call)
-    with context.entered(lambda: _origin(call, meta)), logs.belonging_to(logs.request_id, call.request_id):
+    with context.entered(lambda: _origin(call)), logs.belonging_to(logs.request_id, call.request_id):
         try:
             return work(*args, **kwargs)
         except (ModelUnknown, Refusal, BodyRefused, ClientGone):
@@ -138,8 +137,8 @@ def meta_of(call: Call) -> dict[str, Any]:
     return meta
 
 
-def _origin(call: Call, meta: dict[str, Any]) -> context.Origin:
-    origin = context.Origin(address=clients.address_in(meta), request_id=call.request_id)
+def _origin(call: Call) -> context.Origin:
+    origin = context.Origin(address=clients.address_in(meta_of(call)), request_id=call.request_id)
     if (who := call.principal) is None:
         return origin
     name, credential = who.user.get_username(), who.credential_name
