@@ -36,15 +36,20 @@ def origin() -> Origin:
     return _origin.get()()
 
 
-@contextmanager
-def entered(find: Callable[[], Origin]) -> Iterator[None]:
+class entered:  # noqa: N801 - reads as the word that it is
     """Let what happens within come from an origin that is found out when a row needs it."""
-    outer, told = _origin.set(find), _told.set(set())
-    try:
-        yield
-    finally:
-        _origin.reset(outer)
-        _told.reset(told)
+
+    __slots__ = ("_find", "_outer", "_told")
+
+    def __init__(self, find: Callable[[], Origin]) -> None:
+        self._find = find
+
+    def __enter__(self) -> None:
+        self._outer, self._told = _origin.set(self._find), _told.set(set())
+
+    def __exit__(self, *_: object) -> None:
+        _origin.reset(self._outer)
+        _told.reset(self._told)
 
 
 @contextmanager
