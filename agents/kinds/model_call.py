@@ -330,16 +330,16 @@ def _check_texts_of(name: str, values: list[Any]) -> None:
 
 def _check_texts(value: Any) -> None:
     """Refuse what no database holds, however deep it lies."""
-    if isinstance(value, str):
-        if _UNSTORABLE.search(value):
-            raise InvalidInput({"input": ["Null characters and lone surrogates are not allowed."]})
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_texts(key)
-            _check_texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            _check_texts(item)
+    items = [value]
+    for item in items:  # which grows on the way
+        match item:
+            case str() if _UNSTORABLE.search(item):
+                raise InvalidInput({"input": ["Null characters and lone surrogates are not allowed."]})
+            case dict():
+                items += item
+                items += item.values()
+            case list():
+                items += item
 
 
 def _check_length(name: str, length: int, version: AgentVersion) -> None:
