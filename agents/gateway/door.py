@@ -236,10 +236,11 @@ def _key_of(call: Call, caller: Caller, body: bytes) -> IdempotencyKey | None:
 def _priority(call: Call, principal: Principal) -> Priority:
     """The class to wait in: what the caller says, else that of answers that somebody waits for."""
     name = call.headers.get(PRIORITY_HEADER)
-    if name is not None and name.lower() not in priorities.CLASSES:
+    if name is None:
+        return Priority.INTERACTIVE
+    if name.lower() not in priorities.CLASSES:
         raise InvalidInput({PRIORITY_HEADER: [f"One of these is expected: {', '.join(priorities.CLASSES)}."]})
-    wanted = priorities.CLASSES[name.lower()] if name else None
-    return priorities.choose(wanted, Priority.INTERACTIVE, is_operator=principal.is_operator)
+    return priorities.choose(priorities.CLASSES[name.lower()], Priority.INTERACTIVE, is_operator=principal.is_operator)
 
 
 def _submission(
