@@ -16,14 +16,17 @@ from agents.kinds.base import estimate_tokens, model_options
 from agents.models import AgentTask, AgentVersion, TaskEvent
 from agents.ollama.types import JsonObject
 from core.access.limits import budgets
-from core.access.limits.allowances import levels
+from core.access.limits.allowances import Level, levels
 from core.access.limits.budgets import Charge, Settlement
 from core.access.limits.subjects import Subject, subjects
 
 
-def charge_for(task: AgentTask) -> Charge | None:
-    """Work out what a new task is going to cost; None where nobody whom it counts for has a budget."""
-    bounds = levels(_subjects(task))
+def charge_for(task: AgentTask, bounds: tuple[Level, ...] = ()) -> Charge | None:
+    """Work out what a new task is going to cost; None where nobody whom it counts for has a budget.
+
+    bounds: what those may use, where it was looked up before.
+    """
+    bounds = bounds or levels(_subjects(task))
     if not any(level.bounds_work for level in bounds):
         return None
     has_token_budget = any(level.has_token_budget for level in bounds)

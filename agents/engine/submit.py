@@ -18,6 +18,7 @@ from agents.models import Agent, AgentTask, AgentVersion, ChatMessage, ChatSessi
 from agents.models.node import canonical_model_name
 from agents.ollama.types import JsonObject
 from core import idempotency
+from core.access.limits.allowances import Level
 from core.exceptions import InvalidInput, Refused
 from core.idempotency import IdempotencyKey
 from core.models import ApiKey, User, uuid7
@@ -49,6 +50,7 @@ class Asked(TypedDict, total=False):
     version: a version to try instead of the live one. priority: the class to wait in (see `priorities`).
     allowed_models: what the task may run on; none: any model.
     request_key: equal for requests that may share an answer. reserved_for: the process that waits to run the task.
+    levels: what those may use whom the task counts for, where that was looked up before.
     """
 
     agent: Required[Agent]
@@ -66,6 +68,7 @@ class Asked(TypedDict, total=False):
     allowed_models: Collection[str]
     request_key: str
     reserved_for: str
+    levels: tuple[Level, ...]
 
 
 def submit(**asked: Unpack[Asked]) -> Accepted:
@@ -131,7 +134,7 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
         new_session=new_session,
         message=_message(task, conversation) if conversation else None,
         idempotency_key=asked.get("idempotency_key"),
-        charge=charges.charge_for(task),
+        charge=charges.charge_for(task, asked.get("levels", ())),
     )
 
 

@@ -30,7 +30,7 @@ from agents.models.node import BUILTIN_MODEL
 from core import audit, logs
 from core.access.authentication import by_bearer
 from core.access.limits import requests
-from core.access.limits.allowances import levels
+from core.access.limits.allowances import Level, levels
 from core.access.limits.subjects import subjects_of
 from core.access.principal import Principal
 from core.access.watch import Holder
@@ -63,9 +63,10 @@ class ModelUnknown(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls. headers: what answers tell of their limits."""
+    """Who calls. levels: what they may use. headers: what answers tell of their limits."""
 
     principal: Principal
+    levels: tuple[Level, ...]
     headers: Headers
 
     @property
@@ -153,13 +154,14 @@ def enter(call: Call, verb: Verb) -> Caller:
         requests.refuse_excess(requests.count_anonymous(clients.address_in(meta_of(call))))
         raise NotAuthenticated("Send an API key: Authorization: Bearer stz_…")
     call.principal = principal = Principal(*found)
-    quotas = requests.count(levels(subjects_of(principal.user, principal.api_key)))
+    limits = levels(subjects_of(principal.user, principal.api_key))
+    quotas = requests.count(limits)
     requests.refuse_excess(quotas)
     if verb not in principal.verbs:
         raise PermissionDenied(f"This takes the right to {verb.value!r}, which your credential does not have.")
     tightest = min(quotas, key=lambda quota: quota.tightness, default=None)
     told = [("RateLimit-Policy", policies(quotas)), ("RateLimit", standing(tightest))] if tightest else []
-    return Caller(principal, told)
+    return Caller(principal, limits, told)
 
 
 @lru_cache(maxsize=64)
@@ -260,6 +262,7 @@ def _submission(
         priority=_priority(call, principal),
         idempotency_key=key,
         reserved_for=this_process() if settings.GATEWAY_LANE == QUICK else "",
+        levels=caller.levels,
     )
     task = submission.task
     if kind.name != ModelCall.name or task.model == BUILTIN_MODEL:

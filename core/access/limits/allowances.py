@@ -45,8 +45,10 @@ class Level:
 def levels(subjects: Sequence[Subject]) -> tuple[Level, ...]:
     """Tell what each of these may use. The first of them is the credential, which always has a request limit."""
     rows = _rows()
-    return tuple(
-        _level(subject, rows.get(subject), is_credential=number == 0) for number, subject in enumerate(subjects)
+    credential, *others = subjects
+    return (
+        _level(credential, rows.get(credential), is_credential=True),
+        *[_level(subject, rows.get(subject), is_credential=False) for subject in others],
     )
 
 
