@@ -23,6 +23,9 @@ _UNSUPPORTED = {
     "audio": "is not supported; answers are text",
     "web_search_options": "is not supported",
 }
+_OF_TOOLS = frozenset({"tools", "tool_choice"})
+_OF_THE_ANSWER = frozenset({"response_format", "reasoning", "reasoning_effort", "logprobs", "top_logprobs"})
+_BESIDE_THE_CONTENT = frozenset({"function_call", "tool_calls", "reasoning", "reasoning_content"})
 
 
 def parse(body: JsonObject) -> Wanted:
@@ -38,14 +41,17 @@ def parse(body: JsonObject) -> Wanted:
     if any(kind != "text" for kind in fields.items("modalities")):
         raise fields.refusal("modalities", "must be text alone")
     call: JsonObject = {"operation": "chat", "messages": messages}
-    tools = parse_tools(fields)
-    if shared.wants_tools(fields) and tools:
-        call["tools"] = tools
+    if fields.names_any(_OF_TOOLS):
+        tools = parse_tools(fields)
+        if shared.wants_tools(fields) and tools:
+            call["tools"] = tools
     if options := shared.sampling(fields, "max_completion_tokens", "max_tokens"):
         call["options"] = options
+    if fields.names_any(_OF_THE_ANSWER):
+        call |= _response_format(fields) | _think(fields) | _logprobs(fields)
     return Wanted(
         model=model,
-        call=call | _response_format(fields) | _think(fields) | _logprobs(fields),
+        call=call,
         streams=bool(fields.flag("stream")),
         shape={"include_usage": shared.includes_usage(fields)},
         ignored=shared.ignored_fields(fields),
@@ -80,13 +86,15 @@ def _message(fields: Fields, names: dict[str, str]) -> JsonObject:
     role = ROLES.get(fields.text("role").lower())
     if role is None:
         raise fields.refusal("role", f"must be one of {', '.join(ROLES)}")
-    shared.refuse(fields, {"function_call": "is not supported; send tool_calls instead"})
-    calls = [_tool_call(call, number) for number, call in enumerate(fields.objects("tool_calls"))]
+    has_more, calls = fields.names_any(_BESIDE_THE_CONTENT), []
+    if has_more:
+        shared.refuse(fields, {"function_call": "is not supported; send tool_calls instead"})
+        calls = [_tool_call(call, number) for number, call in enumerate(fields.objects("tool_calls"))]
     text, images = _content(fields, is_optional=bool(calls))
     message: JsonObject = {"role": role, "content": text}
     if images:
         message["images"] = images
-    if thinking := fields.text("reasoning") or fields.text("reasoning_content"):
+    if has_more and (thinking := fields.text("reasoning") or fields.text("reasoning_content")):
         message["thinking"] = thinking
     if calls:
         message["tool_calls"] = calls

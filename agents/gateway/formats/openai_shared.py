@@ -6,7 +6,7 @@ can do it, refused where the answer would be another than the one that was asked
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from agents.gateway.formats.base import EVENTS, Dialect, Encoder, Failure, to_bytes, to_json
@@ -29,7 +29,10 @@ EFFORTS: dict[str, bool | str] = {
 }
 
 _DATA_URI = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
+_NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+_SAMPLING = frozenset({*_NUMBERS, "seed", "stop"})
 _IGNORED = ("keep_alive", "logit_bias", "options", "verbosity")
+_MAY_BE_IGNORED = frozenset({*_IGNORED, "parallel_tool_calls"})
 
 
 def error_object(failure: Failure) -> JsonObject:
@@ -53,8 +56,12 @@ def sampling(fields: Fields, *limits: str) -> JsonObject:
     What was left out stays out. Ollama's own endpoints send temperature and top_p as 1.0 then, and so override what
     the model's author or an operator has set.
     """
+    return _sampling(fields, limits) if fields.names_any(_SAMPLING | {*limits}) else {}
+
+
+def _sampling(fields: Fields, limits: Sequence[str]) -> JsonObject:
     options: JsonObject = {}
-    for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty"):
+    for name in _NUMBERS:
         if (number := fields.number(name)) is not None:
             options[name] = number
     if (seed := fields.integer("seed")) is not None:
@@ -104,6 +111,8 @@ def wants_tools(fields: Fields) -> bool:
 
 def refuse(fields: Fields, reasons: Mapping[str, str]) -> None:
     """Refuse fields that ask for what cannot be had here."""
+    if reasons.keys().isdisjoint(fields.value):
+        return
     for name, reason in reasons.items():
         if fields.value.get(name) not in (None, False, [], {}):
             raise fields.refusal(name, reason)
@@ -117,6 +126,8 @@ def refuse_several(fields: Fields, name: str) -> None:
 
 def ignored_fields(fields: Fields) -> tuple[str, ...]:
     """Name the fields that would have changed the answer elsewhere."""
+    if not fields.names_any(_MAY_BE_IGNORED):
+        return ()
     ignored = tuple(name for name in _IGNORED if fields.value.get(name) not in (None, [], {}))
     return (*ignored, "parallel_tool_calls") if fields.flag("parallel_tool_calls") is False else ignored
 

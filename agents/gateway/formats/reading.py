@@ -89,8 +89,8 @@ def _is_deep(value: Any) -> bool:
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, _CONTAINERS)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _CONTAINERS  # a decoder makes no others, and this is asked of every value
         ]
         if not level:
             return False
@@ -116,6 +116,10 @@ class Fields:
 
     def has(self, name: str) -> bool:
         return self.value.get(name) is not None
+
+    def names_any(self, names: frozenset[str]) -> bool:
+        """Whether any of these is named at all: what most calls leave out is looked for once, not name by name."""
+        return not names.isdisjoint(self.value)
 
     def text(self, name: str) -> str:
         """A text; empty if there is none."""
