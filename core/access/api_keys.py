@@ -5,7 +5,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cachetools import TTLCache, cached
@@ -150,7 +150,7 @@ def verify(text: str) -> ApiKey | None:
         key = _find(key_id, _hash(secret))
     except ApiKey.DoesNotExist:
         return None
-    now = timezone.now()
+    now = datetime.now(UTC)
     if not key.works_at(now):
         return None
     _note_use(key, now)
