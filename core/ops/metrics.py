@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from core import cursors
 from core.ops import health, metrics_files
 from core.ops.heartbeat import living_workers
 from core.ops.probes import State
@@ -61,6 +62,7 @@ def derive(deriver: Deriver) -> Deriver:
 
 def totals() -> Totals:
     """What was counted, without histograms: reading these takes long."""
+    cursors.publish()
     if folder := os.environ.get(metrics_files.VARIABLE):
         found = [str(path) for pattern in ("counter_*.db", "gauge_live*.db") for path in Path(folder).glob(pattern)]
         return Totals(MultiProcessCollector.merge(found))  # type: ignore[no-untyped-call]
@@ -76,6 +78,7 @@ def page(accept: str) -> tuple[str, bytes]:
 
 
 def _counted() -> Collector:
+    cursors.publish()
     if os.environ.get(metrics_files.VARIABLE):
         return MultiProcessCollector(None)  # type: ignore[no-untyped-call]
     return REGISTRY

@@ -12,6 +12,7 @@ from django.conf import settings
 from django_prometheus.db import execute_total
 from prometheus_client import Counter, Gauge
 
+from core import cursors
 from core.net import places
 from core.net.places import Counters
 from core.ops.threads import start_endless
@@ -100,6 +101,7 @@ class Publisher:
 
 def _queries() -> float:
     """What this process asked the database so far, as django_prometheus counts it."""
+    cursors.publish()
     samples = (sample for metric in execute_total.collect() for sample in metric.samples)
     return float(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 

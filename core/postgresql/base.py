@@ -3,16 +3,29 @@
 import time
 from typing import Any
 
-from django_prometheus.db.backends.postgresql import base
+from django.db.backends.postgresql import base
+from django_prometheus.db.common import DatabaseWrapperMixin
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
+
+from core import cursors
 
 # A check is a trip to the server, as dear as a query; a connection that was used a moment ago needs none.
 PAUSE_SECONDS = 1.0
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseWrapper(DatabaseWrapperMixin, base.DatabaseWrapper):
     """Takes connections from the pool; one that has died since its last use is replaced."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        return params | {"cursor_factory": cursors.counting(params["cursor_factory"], self.alias, self.vendor)}
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        return base.DatabaseWrapper.create_cursor(self, name)  # not the mixin's: connections make ours already
+
+    def make_cursor(self, cursor: Any) -> cursors.Cursor:
+        return cursors.Cursor(cursor, self)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         while True:
