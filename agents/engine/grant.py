@@ -48,7 +48,7 @@ class Slots:
         """is_locked: false for those who only look."""
         self._now = now
         self._places: dict[str, list[Place]] = defaultdict(list)
-        places = statements.lock_places(models) if is_locked else statements.read_places(models)
+        places = statements.lock_places(models, now) if is_locked else statements.read_places(models, now)
         for place in places:
             if place.is_available:
                 self._places[place.model].append(place)

@@ -5,30 +5,29 @@ every task. Statements that run now and then are left to the ORM.
 """
 
 import functools
+import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import DateTimeField, Field, ForeignKey, JSONField, Model, UUIDField
 from django.db.models.base import ModelState
 
 from agents.engine.events import NewEvent
 from agents.models import AgentTask, Node, TaskEvent
-from core.ops import clock
 
-_FIELDS = {field.column: field for field in AgentTask._meta.concrete_fields}
-# Long texts stay where they are: moving a task needs none of them.
-_HEAVY_FIELDS = {"input", "result", "output", "receipt"}
-_LIGHT_FIELDS = [field for field in AgentTask._meta.concrete_fields if field.name not in _HEAVY_FIELDS]
-_LIGHT_COLUMNS = ", ".join(str(field.column) for field in _LIGHT_FIELDS)
-_LIGHT_ATTRIBUTES = [field.attname for field in _LIGHT_FIELDS]
+# What is looked at, beside its key, to move a task. The other columns stay where they are, long texts among them.
+_MOVING = (
+    *("agent_id", "version_id", "kind", "model", "session_id", "owner_id", "team_id", "api_key_id"),
+    *("status", "fence", "event_count", "attempts", "interruptions", "reserved_for", "avoided_node_id"),
+    *("created_at", "granted_at", "started_at", "first_output_at", "reserved_tokens"),
+)
 
 # Says of a breaker b what CircuitBreaker.is_shut says.
 _IS_SHUT = "(b.forced = 'open' OR (b.forced = 'none' AND b.state <> 'closed'))"
-
-_SATURATED_UNTIL = Node._meta.get_field("saturated_until")
 
 _WAITING = "id, model, priority, team_id, owner_id, created_at, run_after"
 
@@ -117,21 +116,21 @@ def known_models() -> list[KnownModel]:
     ]
 
 
-def lock_places(models: Collection[str]) -> list[Place]:
+def lock_places(models: Collection[str], now: datetime) -> list[Place]:
     """Read and lock the places where these models could run now, in one order everywhere.
 
     None of a node whose breaker is shut: whether that node works is found out by a probe, not by somebody's task. Of
     nodes that hold few models at a time come all places, for what runs at one of them decides about the others.
     """
-    return _places(models, _locking(" OF p"))
+    return _places(models, now, _locking(" OF p"))
 
 
-def read_places(models: Collection[str]) -> list[Place]:
+def read_places(models: Collection[str], now: datetime) -> list[Place]:
     """Read what `lock_places` reads, without locking anything."""
-    return _places(models, "")
+    return _places(models, now, "")
 
 
-def _places(models: Collection[str], locking: str) -> list[Place]:
+def _places(models: Collection[str], now: datetime, locking: str) -> list[Place]:
     rows = _rows(
         "SELECT p.id, p.name, n.id, n.name, n.slots, p.is_loaded, n.saturated_until > %s, "  # noqa: S608
         "p.is_available, n.weight, p.service_seconds, n.max_loaded_models, p.kept_until "
@@ -143,18 +142,15 @@ def _places(models: Collection[str], locking: str) -> list[Place]:
         "JOIN agents_node small ON small.id = one.node_id AND small.max_loaded_models IS NOT NULL "
         "JOIN agents_nodemodel other ON other.node_id = one.node_id "
         f"WHERE one.name IN ({_marks(models)})) ORDER BY p.id{locking}",
-        [_written(_writer(_SATURATED_UNTIL, _vendor()), clock.now()), *models, *models],
+        [_stored("created_at", now), *models, *models],
     )
-    places = map(Place._make, rows)
-    return [
-        place._replace(
-            node_id=_uuid(place.node_id),
-            is_loaded=bool(place.is_loaded),
-            is_saturated=bool(place.is_saturated),
-            kept_until=_moment(place.kept_until),
-        )
-        for place in places
-    ]
+    return [_place(row) for row in rows]
+
+
+def _place(row: Sequence[Any]) -> Place:
+    key, model, node_id, node, slots, is_loaded, is_saturated, *others, kept_until = row
+    read = key, model, _uuid(node_id), node, slots, bool(is_loaded), bool(is_saturated), *others, _moment(kept_until)
+    return Place(*read)
 
 
 def load(models: Collection[str], place_ids: Collection[int]) -> Load:
@@ -217,13 +213,12 @@ def write_queue_shares(rows: Collection[tuple[str, str, str, float]]) -> None:
     """Write how far these got: model, subject, within, passed. In one order everywhere, as they may be new."""
     if not rows:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO agents_queueshare (model, subject, within, passed) "  # noqa: S608 - placeholders only
-            f"VALUES {', '.join(['(%s, %s, %s, %s)'] * len(rows))} ON CONFLICT (model, subject) "
-            "DO UPDATE SET within = excluded.within, passed = excluded.passed",
-            [value for row in sorted(rows) for value in row],
-        )
+    _executed(
+        "INSERT INTO agents_queueshare (model, subject, within, passed) "  # noqa: S608 - placeholders only
+        f"VALUES {', '.join(['(%s, %s, %s, %s)'] * len(rows))} ON CONFLICT (model, subject) "
+        "DO UPDATE SET within = excluded.within, passed = excluded.passed",
+        [value for row in sorted(rows) for value in row],
+    )
 
 
 def unfinished_tasks() -> list[UnfinishedTasks]:
@@ -260,22 +255,22 @@ def lock_tasks(task_ids: Collection[uuid.UUID], *, skips_locked: bool = False) -
     """
     if not task_ids:
         return {}
+    keys = {_stored("id", task_id): task_id for task_id in task_ids}
     rows = _rows(
-        f"SELECT {_LIGHT_COLUMNS} FROM agents_agenttask "  # noqa: S608 - placeholders only
+        f"SELECT id, {', '.join(_MOVING)} FROM agents_agenttask "  # noqa: S608 - placeholders only
         f"WHERE id IN ({_marks(task_ids)}) ORDER BY id{_locking(' SKIP LOCKED' if skips_locked else '')}",
-        [_stored("id", task_id) for task_id in task_ids],
+        list(keys),
     )
-    readers = [_reader(field, _vendor()) for field in _LIGHT_FIELDS]
-    tasks = [_light_task(_read(read, value) for read, value in zip(readers, row, strict=True)) for row in rows]
-    return {task.pk: task for task in tasks}
+    readers = _reading(AgentTask, _MOVING, _vendor())
+    return {keys[row[0]]: _light_task(keys[row[0]], _changed(row[1:], readers)) for row in rows}
 
 
-def _light_task(values: Iterable[Any]) -> AgentTask:
-    """A task as it stands in the database, its long texts deferred; made without the signals that nobody hears."""
+def _light_task(key: uuid.UUID, values: Iterable[Any]) -> AgentTask:
+    """A task as it stands in the database, other columns deferred; made without the signals that nobody hears."""
     task = AgentTask.__new__(AgentTask)
     task._state = ModelState()
-    task._state.adding, task._state.db = False, connection.alias
-    task.__dict__.update(zip(_LIGHT_ATTRIBUTES, values, strict=True))
+    task._state.adding, task._state.db = False, DEFAULT_DB_ALIAS
+    task.__dict__.update(zip(_MOVING, values, strict=True), id=key)
     return task
 
 
@@ -329,49 +324,42 @@ def next_numbers(runs: Iterable[tuple[uuid.UUID, int]], now: datetime) -> dict[t
 
 def update(task: AgentTask, columns: Mapping[str, Any]) -> bool:
     """Write columns of a task, if it still has the status and the fence that it was read with."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE agents_agenttask SET {', '.join(f'{name} = %s' for name in columns)} "  # noqa: S608 - names of ours
-            "WHERE id = %s AND status = %s AND fence = %s",
-            [
-                *(_stored(name, value) for name, value in columns.items()),
-                _stored("id", task.pk),
-                task.status,
-                task.fence,
-            ],
-        )
-        return bool(cursor.rowcount)
+    cursor = _executed(
+        f"UPDATE agents_agenttask SET {', '.join(f'{name} = %s' for name in columns)} "  # noqa: S608 - names of ours
+        "WHERE id = %s AND status = %s AND fence = %s",
+        [
+            *(_stored(name, value) for name, value in columns.items()),
+            _stored("id", task.id),
+            task.status,
+            task.fence,
+        ],
+    )
+    return bool(cursor.rowcount)
 
 
 def touch_sessions(session_ids: Collection[uuid.UUID], now: datetime) -> None:
     """Note that conversations were active, locking them in one order everywhere."""
     if not session_ids:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE agents_chatsession SET last_active_at = %s WHERE id IN ("  # noqa: S608 - placeholders only
-            f"SELECT id FROM agents_chatsession WHERE id IN ({_marks(session_ids)}) ORDER BY id{_locking()})",
-            [_stored("created_at", now), *(_stored("id", session_id) for session_id in session_ids)],
-        )
+    _executed(
+        "UPDATE agents_chatsession SET last_active_at = %s WHERE id IN ("  # noqa: S608 - placeholders only
+        f"SELECT id FROM agents_chatsession WHERE id IN ({_marks(session_ids)}) ORDER BY id{_locking()})",
+        [_stored("created_at", now), *(_stored("id", session_id) for session_id in session_ids)],
+    )
 
 
 def insert(rows: Sequence[Model]) -> None:
     """Insert rows of one model, whose keys and values are all set."""
-    if not rows:
-        return
-    model = type(rows[0])
-    columns = [(field.attname, _writer(field, _vendor())) for field in model._meta.local_concrete_fields]
-    values = [[_written(write, getattr(row, name)) for name, write in columns] for row in rows]
-    _insert(model._meta.db_table, [str(field.column) for field in model._meta.local_concrete_fields], values)
+    if rows:
+        table = _table(type(rows[0]), _vendor())
+        _insert(table.name, table.columns, [_changed(table.values(row.__dict__), table.writers) for row in rows])
 
 
 def insert_events(events: Sequence[NewEvent]) -> None:
     """Insert events."""
-    if not events:
-        return
-    columns = [_writer(TaskEvent._meta.get_field(name), _vendor()) for name in NewEvent._fields]
-    values = [[_written(write, value) for write, value in zip(columns, item, strict=True)] for item in events]
-    _insert(TaskEvent._meta.db_table, NewEvent._fields, values)
+    if events:
+        writers = _writing(TaskEvent, NewEvent._fields, _vendor())
+        _insert("agents_taskevent", NewEvent._fields, [_changed(item, writers) for item in events])
 
 
 def _insert(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -379,18 +367,22 @@ def _insert(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
     names = ", ".join(columns)
     for start in range(0, len(rows), INSERT_ROWS):
         batch = rows[start : start + INSERT_ROWS]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO {table} ({names}) VALUES {', '.join([marks] * len(batch))}",  # noqa: S608 - names of ours
-                [value for row in batch for value in row],
-            )
+        _executed(
+            f"INSERT INTO {table} ({names}) VALUES {', '.join([marks] * len(batch))}",  # noqa: S608 - names of ours
+            [value for row in batch for value in row],
+        )
 
 
 def _rows(sql: str, values: Iterable[Any] = ()) -> Sequence[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, list(values))
-        rows: list[Any] = cursor.fetchall()
+    rows: list[Any] = _executed(sql, list(values)).fetchall()
     return rows
+
+
+def _executed(sql: str, values: Sequence[Any]) -> Any:
+    """Run a statement; the cursor that ran it goes with its last reader."""
+    cursor = connection.cursor()
+    cursor.execute(sql, values)
+    return cursor
 
 
 def _marks(values: Collection[Any]) -> str:
@@ -398,51 +390,106 @@ def _marks(values: Collection[Any]) -> str:
     return ", ".join(["%s"] * len(values)) or "NULL"
 
 
+@functools.cache
 def _locking(how: str = "") -> str:
     """Lock the rows that are read. On SQLite whoever writes has the whole database, from the BEGIN on."""
     return f" FOR NO KEY UPDATE{how}" if connection.features.has_select_for_update else ""
 
 
-def _stored(column: str, value: Any) -> Any:
-    """The form in which the database holds a task's column."""
-    return _written(_writer(_FIELDS[column], _vendor()), value)
-
-
 @functools.cache
 def _vendor() -> str:
-    """Which database it is; asking the connection for it takes as long as the rest of a conversion."""
+    """Which database it is; asking the connection for it takes as long as a conversion."""
     return connection.vendor
 
 
-def _written(write: Callable[[Any], Any] | None, value: Any) -> Any:
+# The forms in which a database gives and takes values. The fields' own ways there take ten steps for each.
+
+_Change = Callable[[Any], Any]
+_Changes = tuple[tuple[int, _Change], ...]  # of the values of a row that need one, by their places in it
+
+
+class _Table(NamedTuple):
+    """How rows of a model are inserted. values: picks what is stored out of a row's __dict__."""
+
+    name: str
+    columns: tuple[str, ...]
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    writers: _Changes
+
+
+@functools.cache
+def _table(model: type[Model], vendor: str) -> _Table:
+    columns = tuple(str(field.column) for field in model._meta.local_concrete_fields)
+    values = itemgetter(*(field.attname for field in model._meta.local_concrete_fields))
+    return _Table(model._meta.db_table, columns, values, _writing(model, columns, vendor))
+
+
+def _changed(values: Iterable[Any], changes: _Changes) -> list[Any]:
+    """The values of a row in another form."""
+    changed = list(values)
+    for place, change in changes:
+        if changed[place] is not None:
+            changed[place] = change(changed[place])
+    return changed
+
+
+def _stored(column: str, value: Any) -> Any:
+    """The form in which the database holds a task's column."""
+    write = _writers(AgentTask, _vendor()).get(column)
     return value if write is None or value is None else write(value)
 
 
 @functools.cache
-def _writer(field: "Field[Any, Any]", vendor: str) -> Callable[[Any], Any] | None:
-    """How a database wants the values of a field; None: as they are. The fields' own way there takes ten steps."""
-    kind = field.target_field if isinstance(field, ForeignKey) else field
-    if isinstance(kind, JSONField):
-        return lambda value: kind.get_db_prep_save(value, connection)
-    if vendor == "sqlite" and isinstance(kind, UUIDField):
-        return lambda value: value.hex
-    if vendor == "sqlite" and isinstance(kind, DateTimeField):
-        return lambda value: str(value.astimezone(UTC).replace(tzinfo=None))
-    return None
-
-
-def _read(read: Callable[[Any], Any] | None, value: Any) -> Any:
-    return value if read is None or value is None else read(value)
+def _writers(model: type[Model], vendor: str) -> dict[str, _Change]:
+    """What makes of values, by column, what a database takes, where that is something else."""
+    found = ((str(field.column), _writer(field, vendor)) for field in model._meta.concrete_fields)
+    return {column: write for column, write in found if write}
 
 
 @functools.cache
-def _reader(field: "Field[Any, Any]", vendor: str) -> Callable[[Any], Any] | None:
-    """What the values of a field are made of, as a database gives them; None: they are what they should be."""
+def _writing(model: type[Model], columns: tuple[str, ...], vendor: str) -> _Changes:
+    """The same, for rows of these columns."""
+    writers = _writers(model, vendor)
+    return tuple((place, writers[name]) for place, name in enumerate(columns) if name in writers)
+
+
+def _writer(field: "Field[Any, Any]", vendor: str) -> _Change | None:
+    kind = field.target_field if isinstance(field, ForeignKey) else field
+    if isinstance(kind, JSONField):
+        if vendor == "sqlite":
+            return functools.partial(json.dumps, cls=kind.encoder)
+        return lambda value: kind.get_db_prep_save(value, connection)
+    if vendor == "sqlite" and isinstance(kind, UUIDField):
+        return _digits
+    if vendor == "sqlite" and isinstance(kind, DateTimeField):
+        return _utc
+    return None
+
+
+def _digits(key: uuid.UUID) -> str:
+    return f"{key.int:032x}"
+
+
+@functools.lru_cache(maxsize=64)
+def _utc(moment: datetime) -> str:
+    """A moment as SQLite holds it. What a transaction writes carries the same one many times."""
+    return str(moment.astimezone(UTC).replace(tzinfo=None))
+
+
+@functools.cache
+def _reading(model: type[Model], columns: tuple[str, ...], vendor: str) -> _Changes:
+    """What makes of a row of these columns, as a database gives it, what it should be."""
+    fields = {str(field.column): field for field in model._meta.concrete_fields}
+    found = ((place, _reader(fields[name], vendor)) for place, name in enumerate(columns))
+    return tuple((place, read) for place, read in found if read)
+
+
+def _reader(field: "Field[Any, Any]", vendor: str) -> _Change | None:
     kind = field.target_field if isinstance(field, ForeignKey) else field
     if vendor == "sqlite" and isinstance(kind, UUIDField):
-        return uuid.UUID
+        return _uuid
     if vendor == "sqlite" and isinstance(kind, DateTimeField):
-        return lambda moment: moment.replace(tzinfo=UTC)
+        return _moment
     return None
 
 
