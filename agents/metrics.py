@@ -1,7 +1,9 @@
 """What the engine counts, and what it can be asked for. No label names a person."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db.models import Count, Min
@@ -11,7 +13,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from agents.engine import hints
+from agents.engine.statements import Change
 from agents.models import AgentTask, ChatSession, Node
+from core.cursors import observe_all
 from core.ops import metrics
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -34,34 +38,49 @@ retries = Counter("sutazai_task_retries", "Runs that ended in an error worth ano
 interruptions = Counter("sutazai_task_interruptions", "Runs that died with their process.", ["kind"])
 
 
-def count(task: AgentTask, changes: Mapping[str, Any]) -> None:
-    """Count what happened to a task: it ended, or went back to the queue."""
-    if task.is_finished:
-        _count_end(task, changes)
-    elif "attempts" in changes:
-        retries.labels(task.kind).inc()
-    elif "interruptions" in changes:
-        interruptions.labels(task.kind).inc()
+def count(changes: Sequence[Change]) -> None:
+    """Count what happened to tasks: they ended, or went back to the queue. Those alike are counted together."""
+    times: dict[Any, float] = defaultdict(float)
+    seconds: dict[Any, list[float]] = defaultdict(list)
+    for task, _, columns in changes:
+        if task.is_finished:
+            _count_end(task, columns, times, seconds)
+        elif "attempts" in columns:
+            times[_child(retries, task.kind)] += 1
+        elif "interruptions" in columns:
+            times[_child(interruptions, task.kind)] += 1
+    for counter, number in times.items():
+        counter.inc(number)
+    for histogram, amounts in seconds.items():
+        observe_all(histogram, amounts)
 
 
-def _count_end(task: AgentTask, changes: Mapping[str, Any]) -> None:
-    finished.labels(task.kind, task.status, changes["error_code"]).inc()
-    _observe(duration.labels(task.kind, task.status), task, changes["finished_at"])
+def _count_end(
+    task: AgentTask, columns: Mapping[str, Any], times: dict[Any, float], seconds: dict[Any, list[float]]
+) -> None:
+    def observe(histogram: Any, until: datetime | None) -> None:
+        if until is not None:
+            seconds[histogram].append((until - task.created_at).total_seconds())
+
+    kind = task.kind
+    times[_child(finished, kind, task.status, columns["error_code"])] += 1
+    observe(_child(duration, kind, task.status), columns["finished_at"])
     if not (task.attempts or task.interruptions):
-        _observe(queue_wait.labels(task.kind), task, task.granted_at)
-    _observe(first_token.labels(task.kind), task, task.first_output_at)
+        observe(_child(queue_wait, kind), task.granted_at)
+    observe(_child(first_token, kind), task.first_output_at)
     for direction, column in (("prompt", "prompt_tokens"), ("output", "output_tokens")):
-        if number := changes.get(column):
-            tokens.labels(direction, changes["receipt"].get("node", ""), task.model).inc(number)
-    if changes.get("is_truncated"):
-        truncated.labels(task.kind).inc()
-    if changes.get("is_degraded"):
-        degraded.labels(task.kind).inc()
+        if number := columns.get(column):
+            times[_child(tokens, direction, columns["receipt"].get("node", ""), task.model)] += number
+    if columns.get("is_truncated"):
+        times[_child(truncated, kind)] += 1
+    if columns.get("is_degraded"):
+        times[_child(degraded, kind)] += 1
 
 
-def _observe(histogram: Histogram, task: AgentTask, until: datetime | None) -> None:
-    if until is not None:
-        histogram.observe((until - task.created_at).total_seconds())
+@cache
+def _child(metric: Any, *labels: str) -> Any:
+    """A metric's counter for these labels; there are as many as the metric itself keeps."""
+    return metric.labels(*labels)
 
 
 hints.moved_listeners.append(count)

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from agents.models import AgentTask, TaskEvent
 
+_one_line = json.JSONEncoder(separators=(",", ":")).encode
+
 TERMINAL_TYPES = (TaskEvent.Type.DONE, TaskEvent.Type.ERROR)
 
 
@@ -23,10 +25,10 @@ class NewEvent(NamedTuple):
 
 def encode(data: Mapping[str, Any]) -> str:
     """Write event data as one line of ASCII JSON; clients that split at U+2028 or U+0085 read it whole."""
-    return json.dumps(data, separators=(",", ":"))
+    return _one_line(data)
 
 
 def event(task: AgentTask, type_: TaskEvent.Type, data: Mapping[str, Any], now: datetime) -> NewEvent:
     """Make the task's next event and raise the task's counter; the caller saves both in one transaction."""
     task.event_count += 1
-    return NewEvent(task.pk, task.event_count, type_, encode(data), now)
+    return NewEvent(task.id, task.event_count, type_, encode(data), now)

@@ -5,17 +5,16 @@ rows from time to time anyway. So a process without listeners, such as a managem
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from agents.models import AgentTask
+from agents.engine.statements import Change
 
 Listener = Callable[[Sequence[uuid.UUID]], None]
 
 # Called after the commit, in the thread that committed; they must not block.
 granted_listeners: list[Listener] = []
 changed_listeners: list[Listener] = []
-moved_listeners: list[Callable[[AgentTask, Mapping[str, Any]], None]] = []
+moved_listeners: list[Callable[[Sequence[Change]], None]] = []
 
 
 def granted(task_ids: Sequence[uuid.UUID]) -> None:
@@ -30,7 +29,7 @@ def changed(task_ids: Sequence[uuid.UUID]) -> None:
         listener(task_ids)
 
 
-def moved(task: AgentTask, changes: Mapping[str, Any]) -> None:
-    """Tell that a task ended or went back to the queue: as it was before, but for its status, and what changed."""
+def moved(changes: Sequence[Change]) -> None:
+    """Tell that tasks ended or went back to the queue: each as it was before, but for its status, and what changed."""
     for listener in moved_listeners:
-        listener(task, changes)
+        listener(changes)

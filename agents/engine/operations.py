@@ -24,6 +24,8 @@ from agents.engine.errors import ModelUnreachable, QueueFull
 from agents.engine.events import NewEvent, encode, event
 from agents.engine.grant import Slots, Takers, Ticket, fill, grant
 from agents.engine.pieces import join
+from agents.engine.statements import Change
+from agents.engine.transitions import Move
 from agents.engine.writer import Operation
 from agents.models import AgentTask, ChatMessage, ChatSession, NodeModel, TaskEvent
 from agents.ollama.types import JsonObject
@@ -342,7 +344,7 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
         for change in changes
     ]
     ended = [change for change, is_owner in zip(changes, owned, strict=True) if is_owner]
-    transitions.record([news for change in ended for news in _end(tasks[change.task_id], change, now)])
+    transitions.write([_end(tasks[change.task_id], change, now) for change in ended])
     charges.settle([tasks[change.task_id] for change in ended])
     tickets = _grant_after(ended, tasks, now)
     _write_answers(ended, tasks, now)
@@ -353,7 +355,7 @@ def finish(changes: Sequence[Finish], now: datetime) -> list[Finished]:
     ]
 
 
-def _end(task: AgentTask, change: Finish, now: datetime) -> list[NewEvent]:
+def _end(task: AgentTask, change: Finish, now: datetime) -> Move:
     return transitions.end(
         task,
         now,
@@ -413,26 +415,27 @@ class SendBack:
 def send_back(changes: Sequence[SendBack], now: datetime) -> list[bool]:
     """Put tasks back into the queue; False where the run does not own its task any more."""
     tasks = statements.lock_tasks({change.task_id for change in changes})
-    answers, news, ended = [], [], []
+    answers, moves, ended = [], [], []
     for change in changes:
         task = tasks.get(change.task_id)
         is_owner = transitions.is_held(task, change.fence)
         if is_owner and task is not None:
             others = 0 if change.avoids is None else _places_besides(task.model, change.avoids)
             if change.or_end and others <= task.attempts:
-                news += _end(task, change.or_end, now)
+                moves.append(_end(task, change.or_end, now))
                 ended.append(task)
             else:
-                news += _start_over(task, change, now, delay_seconds=0 if others else change.delay_seconds)
+                delay_seconds = 0 if others else change.delay_seconds
+                moves.append(_start_over(task, change, now, delay_seconds=delay_seconds))
         answers.append(is_owner)
-    transitions.record(news)
+    transitions.write(moves)
     charges.settle(ended)
     grant({task.model for task in tasks.values()}, now)
     failures.tell_owners(ended, now)
     return answers
 
 
-def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_seconds: float) -> list[NewEvent]:
+def _start_over(task: AgentTask, change: SendBack, now: datetime, *, delay_seconds: float) -> Move:
     return transitions.send_back(
         task,
         now,
@@ -483,17 +486,17 @@ def _held(runs: Sequence[Renew], *, lock: bool) -> set[tuple[uuid.UUID, int]]:
 def cancel(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
     """End unfinished tasks at once; False for those that had ended already. Their runners notice within a second."""
     tasks = statements.lock_tasks(set(task_ids))
-    answers, news, ended = [], [], []
+    answers, moves, ended = [], [], []
     for task_id in task_ids:
         task = tasks.get(task_id)
         if task is None or task.is_finished:
             answers.append(False)
             continue
         code, detail = CANCELLED
-        news += transitions.end(task, now, Status.CANCELLED, error_code=code, error_detail=detail)
+        moves.append(transitions.end(task, now, Status.CANCELLED, error_code=code, error_detail=detail))
         answers.append(True)
         ended.append(task)
-    transitions.record(news)
+    transitions.write(moves)
     charges.settle(ended)
     grant({task.model for task in tasks.values()}, now)
     return answers
@@ -510,13 +513,14 @@ class Prioritise:
 def prioritise(changes: Sequence[Prioritise], now: datetime) -> list[bool]:
     """Move waiting tasks into other classes; False for those that do not wait."""
     tasks = statements.lock_tasks({change.task_id for change in changes})
-    answers = []
+    answers, moved = [], []
     for change in changes:
         task = tasks.get(change.task_id)
         waits = task is not None and task.status == Status.QUEUED
         if task is not None and waits:
-            statements.update(task, {"priority": change.priority})
+            moved.append(Change(task, task.status, {"priority": change.priority}))
         answers.append(waits)
+    statements.update(moved)
     grant({task.model for task in tasks.values()}, now)
     return answers
 
@@ -525,11 +529,13 @@ def give_up(task_ids: Sequence[uuid.UUID], now: datetime) -> list[bool]:
     """Cancel tasks that wait for models that no node can run now; False for those that do not wait any more."""
     tasks = statements.lock_tasks(set(task_ids))
     waiting = [task for task in tasks.values() if task.status == Status.QUEUED]
-    news = []
-    for task in waiting:
-        refusal = ModelUnreachable(task.model)
-        news += transitions.end(task, now, Status.CANCELLED, error_code=refusal.code, error_detail=refusal.detail)
-    transitions.record(news)
+    refusals = [ModelUnreachable(task.model) for task in waiting]
+    transitions.write(
+        [
+            transitions.end(task, now, Status.CANCELLED, error_code=refusal.code, error_detail=refusal.detail)
+            for task, refusal in zip(waiting, refusals, strict=True)
+        ]
+    )
     charges.settle(waiting)
     ended = {task.pk for task in waiting}
     return [task_id in ended for task_id in task_ids]
@@ -564,14 +570,14 @@ def reap(selections: Sequence[Q], now: datetime) -> list[int]:
         ids = set(AgentTask.objects.running().filter(selection).values_list("pk", flat=True))
         tasks = statements.lock_tasks(ids)
         still = set(AgentTask.objects.running().filter(selection, pk__in=tasks).values_list("pk", flat=True))
-        transitions.record([news for task_id in still for news in _interrupt(tasks[task_id], now)])
+        transitions.write([_interrupt(tasks[task_id], now) for task_id in still])
         models |= {tasks[task_id].model for task_id in still}
         counts.append(len(still))
     grant(models, now)
     return counts
 
 
-def _interrupt(task: AgentTask, now: datetime) -> list[NewEvent]:
+def _interrupt(task: AgentTask, now: datetime) -> Move:
     # A suspect was not in the process that died, but in its quarantine.
     counts = "interruptions" if task.interruptions < SUSPECT_INTERRUPTIONS else None
     return transitions.send_back(task, now, reason="The process that ran the task died.", counts=counts)
@@ -586,8 +592,9 @@ def expire(limits: Sequence[int], now: datetime) -> list[int]:
         tasks = statements.lock_tasks(set(due.values_list("pk", flat=True)[:limit]))
         late = [task for task in tasks.values() if not task.is_finished]
         code, detail = DEADLINE_PASSED
-        ends = [transitions.end(task, now, Status.EXPIRED, error_code=code, error_detail=detail) for task in late]
-        transitions.record([news for end in ends for news in end])
+        transitions.write(
+            [transitions.end(task, now, Status.EXPIRED, error_code=code, error_detail=detail) for task in late]
+        )
         ended += late
         counts.append(len(late))
     charges.settle(ended)

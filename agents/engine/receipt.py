@@ -20,7 +20,7 @@ def phases(task: AgentTask, finished_at: datetime) -> list[dict[str, Any]]:
         # The moments come from several processes, whose clocks may be milliseconds apart.
         end = max(start, finished_at if moment is None else min(moment, finished_at))
         if end > start or moment is not None:
-            steps.append({"name": name, "seconds": round((end - start).total_seconds(), 6)})
+            steps.append({"name": name, "seconds": (end - start).total_seconds()})
         start = end
     return steps
 
@@ -32,7 +32,7 @@ def receipt(task: AgentTask, finished_at: datetime, run: dict[str, Any]) -> dict
     """
     return {
         "model": task.model,
-        "wall_seconds": round((finished_at - task.created_at).total_seconds(), 6),
+        "wall_seconds": (finished_at - task.created_at).total_seconds(),
         "phases": phases(task, finished_at),
         "attempts": task.attempts + 1,
         "interruptions": task.interruptions,

@@ -7,6 +7,7 @@ every task. Statements that run now and then are left to the ORM.
 import functools
 import json
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -32,6 +33,14 @@ _IS_SHUT = "(b.forced = 'open' OR (b.forced = 'none' AND b.state <> 'closed'))"
 _WAITING = "id, model, priority, team_id, owner_id, created_at, run_after"
 
 INSERT_ROWS = 100  # at a time; SQLite takes 32,766 values
+
+
+class Change(NamedTuple):
+    """Columns of a task that are to be written. status: the one that it was read with."""
+
+    task: AgentTask
+    status: str
+    columns: dict[str, Any]
 
 
 class KnownModel(NamedTuple):
@@ -322,19 +331,29 @@ def next_numbers(runs: Iterable[tuple[uuid.UUID, int]], now: datetime) -> dict[t
     return {(_uuid(row[0]), row[1]): row[2] for row in rows}
 
 
-def update(task: AgentTask, columns: Mapping[str, Any]) -> bool:
-    """Write columns of a task, if it still has the status and the fence that it was read with."""
-    cursor = _executed(
+def update(changes: Iterable[Change]) -> bool:
+    """Write columns of tasks; tells whether all still had the status and the fence that they were read with."""
+    writers = _writers(AgentTask, _vendor())
+    rows: dict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
+    for task, status, columns in changes:
+        values = [
+            writers[name](value) if name in writers and value is not None else value for name, value in columns.items()
+        ]
+        rows[tuple(columns)].append([*values, _stored("id", task.id), status, task.fence])
+    return all(_update(columns, alike) == len(alike) for columns, alike in rows.items())
+
+
+def _update(columns: Iterable[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Update tasks that change in the same columns; returns how many did."""
+    sql = (
         f"UPDATE agents_agenttask SET {', '.join(f'{name} = %s' for name in columns)} "  # noqa: S608 - names of ours
-        "WHERE id = %s AND status = %s AND fence = %s",
-        [
-            *(_stored(name, value) for name, value in columns.items()),
-            _stored("id", task.id),
-            task.status,
-            task.fence,
-        ],
+        "WHERE id = %s AND status = %s AND fence = %s"
     )
-    return bool(cursor.rowcount)
+    if len(rows) == 1:
+        return int(_executed(sql, rows[0]).rowcount)
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, rows)
+        return int(cursor.rowcount)
 
 
 def touch_sessions(session_ids: Collection[uuid.UUID], now: datetime) -> None:

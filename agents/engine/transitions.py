@@ -7,7 +7,7 @@ A change is an update that names the state and the fence it starts from, and it 
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -16,11 +16,18 @@ from django.db.models import F
 from agents.engine import charges, hints, statements
 from agents.engine.events import NewEvent, event
 from agents.engine.receipt import receipt
-from agents.engine.statements import Place
+from agents.engine.statements import Change, Place
 from agents.models import AgentTask, TaskEvent
 from agents.ollama.types import JsonObject
 
 Status = AgentTask.Status
+
+
+class Move(NamedTuple):
+    """A change of a task's state, and the events that tell of it; it happens when it is written."""
+
+    change: Change
+    news: list[NewEvent]
 
 
 def lease_end(now: datetime) -> datetime:
@@ -37,7 +44,7 @@ def start(tasks: Sequence[AgentTask], place: Place, now: datetime, *, runner: st
 
     runner: the process that runs them at once; empty: the first runner that asks takes them.
     """
-    AgentTask.objects.filter(pk__in=[task.pk for task in tasks], status=Status.QUEUED).update(
+    AgentTask.objects.filter(pk__in=[task.id for task in tasks], status=Status.QUEUED).update(
         status=Status.RUNNING,
         fence=F("fence") + 1,
         event_count=F("event_count") + 1,
@@ -87,8 +94,8 @@ def send_back(
     counts: str | None = None,
     avoids: uuid.UUID | None = None,
     keeps_reservation: bool = False,
-) -> list[NewEvent]:
-    """RUNNING -> QUEUED: the task starts over; the answer so far is void. Returns the events to record.
+) -> Move:
+    """RUNNING -> QUEUED: the task starts over; the answer so far is void.
 
     counts: the counter to raise, "attempts" after an error, "interruptions" after the death of a runner, or None.
     avoids: a node that it should not go to again. keeps_reservation: whether the process that ran it waits for it.
@@ -124,8 +131,8 @@ def end(
     tail: JsonObject | None = None,
     run: Mapping[str, Any] | None = None,
     **fields: Any,
-) -> list[NewEvent]:
-    """Finish a task. A finished task never moves again. Returns the events to record.
+) -> Move:
+    """Finish a task. A finished task never moves again.
 
     tail: the last piece of the run's answer. run: what that run knows, for the receipt. fields: more columns to write,
     such as the result.
@@ -185,22 +192,34 @@ def _move(
     status: "AgentTask.Status",
     news: Sequence[tuple[TaskEvent.Type, dict[str, Any]]],
     **fields: Any,
-) -> list[NewEvent]:
+) -> Move:
     events = [event(task, type_, data, now) for type_, data in news]
-    if not statements.update(task, {"status": status, "event_count": task.event_count, **fields}):
-        raise AssertionError(f"Task {task.pk} moved under its lock.")
+    columns = {"status": status, "event_count": task.event_count, **fields}
+    move = Move(Change(task, task.status, columns), events)
     task.status = status
-    transaction.on_commit(lambda: hints.moved(task, fields), robust=True)
-    return events
+    return move
+
+
+def write(moves: Sequence[Move]) -> None:
+    """Write changes of states down, and tell of them once they are committed."""
+    if not moves:
+        return
+    changes = [move.change for move in moves]
+    if not statements.update(changes):
+        raise AssertionError("A task moved under its lock.")
+    record([item for move in moves for item in move.news])
+    transaction.on_commit(lambda: hints.moved(changes), robust=True)
 
 
 def record(news: Sequence[NewEvent]) -> None:
     """Write events down, and tell followers once they are committed."""
+    if not news:
+        return
     statements.insert_events(news)
     ids = [item.task_id for item in news]
     transaction.on_commit(lambda: hints.changed(ids), robust=True)
 
 
 def _after_commit(hint: hints.Listener, tasks: Sequence[AgentTask]) -> None:
-    ids = [task.pk for task in tasks]
+    ids = [task.id for task in tasks]
     transaction.on_commit(lambda: hint(ids), robust=True)
