@@ -151,11 +151,17 @@ def grant(models: Collection[str], now: datetime, takers: Takers | None = None) 
 
     Returns tickets for the tasks that were handed straight to takers; for the others a hint is published.
     """
-    return fill(Slots(models, now), now, takers) if models else []
+    return [] if not models or statements.nobody_waits() else fill(Slots(models, now), now, takers)
 
 
 def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Ticket]:
     """Grant as `grant` does, at places that are locked already."""
+    tickets = _hand_out(slots, now, takers) if slots.waiting else []
+    slots.write()
+    return tickets
+
+
+def _hand_out(slots: Slots, now: datetime, takers: Takers | None) -> list[Ticket]:
     tickets: list[Ticket] = []
     wanted = slots.wanted
     turns = turns_of(wanted)
@@ -172,7 +178,6 @@ def fill(slots: Slots, now: datetime, takers: Takers | None = None) -> list[Tick
             if rest := tasks[len(direct) :]:
                 transitions.start(rest, place, now)
     write_turns(turns)
-    slots.write()
     return tickets
 
 

@@ -11,9 +11,9 @@ import math
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -66,8 +66,7 @@ class Submission:
     tries: list[datetime] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Submitted:
+class Submitted(NamedTuple):
     """is_replay: an earlier request made the task. shares: an equal request is being answered by it, and takes part.
 
     granted: the task as it was written, and its place, where the process that it is reserved for runs it at once.
@@ -83,8 +82,8 @@ class Submitted:
     @classmethod
     def of(cls, tasks: Sequence[AgentTask]) -> "Submitted":
         """Tell of a call's tasks as they were written."""
-        first, *others = (cls(task.pk, granted=task if task.runner else None) for task in tasks)
-        return replace(first, parts=tuple(others)) if others else first
+        first, *others = [cls(task.id, granted=task if task.runner else None) for task in tasks]
+        return first._replace(parts=tuple(others)) if others else first
 
 
 def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted | Exception]:
@@ -103,7 +102,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
     written = _written_before(submissions, now)
     leaders = statements.being_answered({submission.task.request_key for submission in submissions} - {""})
     for submission in submissions:
-        if submission.task.pk in written:
+        if submission.task.id in written:
             answers.append(Submitted.of([submission.task, *submission.parts]))
             continue
         if submission.may_share and (leader := leaders.get(submission.task.request_key)):
@@ -111,12 +110,12 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             continue
         task = copy.copy(submission.task)
         try:
-            answer = _admit(submission, task, slots, waiting, book=book, now=now)
+            first = _admit(submission, task, slots, waiting, book=book, now=now)
         except Refused as refusal:
             answers.append(refusal)
             continue
-        if answer.is_replay:
-            answers.append(answer)
+        if first != task.id:
+            answers.append(Submitted(first, is_replay=True))
             continue
         accepted.append(submission)
         born = _shared_out(task, submission.parts)
@@ -125,7 +124,7 @@ def submit(submissions: Sequence[Submission], now: datetime) -> list[Submitted |
             news += _begin(one, slots, waiting, now)
         answers.append(Submitted.of(born))
         if task.request_key:
-            leaders[task.request_key] = task.pk
+            leaders[task.request_key] = task.id
     _insert(accepted, tasks, news, now)
     book.write()
     slots.look_again()
@@ -166,16 +165,19 @@ def _written_before(submissions: Sequence[Submission], now: datetime) -> set[uui
 
 def _admit(
     submission: Submission, task: AgentTask, slots: Slots, waiting: dict[str, int], *, book: Book, now: datetime
-) -> Submitted:
-    """Let a task in, unless an earlier request made it. Raises QueueFull, TooManyTasks, TokenBudgetExhausted."""
+) -> uuid.UUID:
+    """Let a task in, unless an earlier request made it; returns the key of the task that answers the request.
+
+    Raises QueueFull, TooManyTasks, TokenBudgetExhausted.
+    """
     if submission.idempotency_key is None:
         _reserve(submission, task, slots, waiting, book)
-        return Submitted(task.pk)
+        return task.id
     with transaction.atomic():  # a refusal leaves no idempotency record behind
-        task_id = idempotency.claim(submission.idempotency_key, task.pk, now)
-        if task_id == task.pk:
+        first = idempotency.claim(submission.idempotency_key, task.id, now)
+        if first == task.id:
             _reserve(submission, task, slots, waiting, book)
-    return Submitted(task_id, is_replay=task_id != task.pk)
+    return first
 
 
 def _reserve(submission: Submission, task: AgentTask, slots: Slots, waiting: dict[str, int], book: Book) -> None:
@@ -193,7 +195,7 @@ def _reserve(submission: Submission, task: AgentTask, slots: Slots, waiting: dic
 
 def _first_event(task: AgentTask, now: datetime) -> NewEvent:
     task.created_at = now
-    first = {"status": Status.QUEUED, "task": str(task.pk), "session": str(task.session_id or "") or None}
+    first = {"status": Status.QUEUED, "task": str(task.id), "session": str(task.session_id or "") or None}
     return event(task, TaskEvent.Type.STATE, first, now)
 
 
@@ -324,8 +326,7 @@ class Finish:
     next_for: str = ""  # the runner that would take another task at once
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """is_owner: whether this run's end was written. next_ticket: another task to run, if the runner asked for one."""
 
     is_owner: bool

@@ -57,6 +57,8 @@ def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
     running: how many tasks each place (by key) works on.
     """
     free = [place for place in places if running.get(place.id, 0) < place.slots]
+    if len(free) <= 1:
+        return free[0] if free else None
     usual = _usual_seconds(places)
     return min(
         free,
@@ -67,7 +69,6 @@ def choose(places: Sequence[Place], running: Mapping[int, int]) -> Place | None:
             -place.weight,
             place.node,
         ),
-        default=None,
     )
 
 

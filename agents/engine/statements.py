@@ -192,6 +192,14 @@ def oldest_waiting(models: Collection[str], limit: int, now: datetime) -> list[W
     return _waiting(rows)
 
 
+def nobody_waits() -> bool:
+    """Tell whether it is certain, until this transaction ends, that no task waits.
+
+    On PostgreSQL it never is: somebody who found no slot free may be about to have one wait.
+    """
+    return _vendor() == "sqlite" and not _rows("SELECT 1 FROM agents_agenttask WHERE status = 'queued' LIMIT 1")
+
+
 def all_waiting(models: Collection[str], now: datetime) -> list[Waiting]:
     """Read all tasks that wait for these models, also those that do so for their next try."""
     rows = _rows(

@@ -208,6 +208,14 @@ class AgentTask(UUIDModel):
         task.__dict__.update(_defaults(), **keys, **columns)
         return task
 
+    def __copy__(self) -> "AgentTask":
+        """Another instance with the same values. Left to itself, Python would pickle one."""
+        twin = AgentTask.__new__(AgentTask)
+        twin.__dict__.update(self.__dict__, _state=ModelState())
+        twin._state.db, twin._state.adding = self._state.db, self._state.adding
+        twin._state.fields_cache = dict(self._state.fields_cache)
+        return twin
+
     @property
     def asked(self) -> dict[str, Any]:
         """The input as it was asked for, without what is noted beside it."""

@@ -117,6 +117,8 @@ class Settlement:
 
 def settle(settlements: Collection[Settlement]) -> None:
     """Put what work used in the place of what was reserved for it, in the transaction that ends the work."""
+    if not settlements:
+        return
     changes: Counter[tuple[Subject, date]] = Counter()
     for item in settlements:
         for subject in item.subjects:
