@@ -113,10 +113,9 @@ class Attempt:
         if isinstance(change, operations.SendBack):
             writer.call(operations.send_back, change)
             return None
-        finished = writer.call(operations.finish, change)
-        if finished.is_owner and change.status == AgentTask.Status.SUCCEEDED:
+        if self.task.request_key and change.status == AgentTask.Status.SUCCEEDED:
             kept_answers.keep(self.task, stamp, kept_of(self.model, self.stream, change))
-        return finished.next_ticket
+        return writer.call(operations.finish, change).next_ticket
 
     def _ending(self) -> operations.Finish | operations.SendBack:
         """Let the kind work, and tell how that ended. Raises Interrupted, LeaseLost, database errors."""

@@ -84,7 +84,10 @@ def stamp(task: AgentTask) -> Stamp | None:
 
 
 def keep(task: AgentTask, stamp: Stamp | None, kept: Kept) -> None:
-    """Keep an answer, unless it is less than what the model would say: cut to its window."""
+    """Keep an answer, unless it is less than what the model would say: cut to its window.
+
+    Called before the task ends, so that whoever asks again as soon as it has ended gets it.
+    """
     is_whole = not kept.is_truncated or kept.last.done_reason == "length"
     if stamp is not None and is_whole:
         cache.put(task.request_key, kept.encode(), stamp, ttl_seconds=settings.CACHE_SECONDS)

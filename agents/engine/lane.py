@@ -293,11 +293,11 @@ class _Attempt:
         if isinstance(change, operations.SendBack):
             await _write(operations.send_back, change)
             return None
-        if not (await _write(operations.finish, change)).is_owner:
-            raise LeaseLost
         if self._task.request_key and change.status == Status.SUCCEEDED:
             kept = kept_of(self._model, self._stream, change)
             await in_thread(kept_answers.keep, self._task, self._stamp, kept)
+        if not (await _write(operations.finish, change)).is_owner:
+            raise LeaseLost
         return Answer(self._ended(change), chunk_of(self._stream.piece))
 
     def _ended(self, change: operations.Finish) -> Ended:
