@@ -1,16 +1,18 @@
-"""The answer of a run on its way into events: the first piece at once, later ones in groups."""
+"""The answer of a run on its way into events, in groups of pieces; the first goes at once to whoever waits for it."""
 
 import threading
 import time
 from collections.abc import Sized
 from concurrent.futures import Future
 from contextlib import suppress
+from datetime import datetime
 
 from agents.engine.grant import Ticket
 from agents.engine.operations import Append, append
 from agents.engine.pieces import join, piece_of
 from agents.engine.process import writer
 from agents.ollama.types import ChatChunk, JsonObject
+from core.ops import clock
 from core.ops.threads import outcome
 
 # Seconds between two writes of one stream: short while few streams run, longer when hundreds share the writer.
@@ -24,9 +26,13 @@ class LeaseLost(Exception):
 
 
 class AnswerStream:
-    """Gathers the pieces of an answer; the writer collects them when their time has come."""
+    """Gathers the pieces of an answer; the writer collects them when their time has come.
 
-    def __init__(self, ticket: Ticket) -> None:
+    is_followed: whether whoever waits for the answer reads it from the events, and so wants the first one at once.
+    spoke_at: when the first piece came.
+    """
+
+    def __init__(self, ticket: Ticket, *, is_followed: bool) -> None:
         self._ticket = ticket
         self._lock = threading.Lock()
         self._waiting: list[JsonObject] = []
@@ -35,7 +41,8 @@ class AnswerStream:
         self._writes: list[Future[bool]] = []
         self._is_scheduled = False
         self._has_news = False  # of a write that ended
-        self._last_write = float("-inf")
+        self._last_write = float("-inf") if is_followed else time.monotonic()
+        self.spoke_at: datetime | None = None
 
     def add(self, chunk: ChatChunk, *, beside: Sized) -> None:
         """Take a piece. Raises LeaseLost if an earlier one was refused, and what writing it failed with.
@@ -48,6 +55,8 @@ class AnswerStream:
         piece = piece_of(chunk)
         if not piece:
             return
+        if self.spoke_at is None:
+            self.spoke_at = clock.now()
         with self._lock:
             self._waiting.append(piece)
             if self._is_scheduled:
@@ -57,7 +66,7 @@ class AnswerStream:
         group = min(LONGEST_GROUP_SECONDS, max(SHORTEST_GROUP_SECONDS, len(beside) * SECONDS_PER_STREAM))
         delay = max(0.0, self._last_write + group - now)
         self._last_write = now + delay
-        change = Append(self._ticket.task_id, self._ticket.fence, self._pull)
+        change = Append(self._ticket.task_id, self._ticket.fence, self.spoke_at, self._pull)
         write = writer.send(append, change, delay_seconds=delay)
         self._writes.append(write)
         write.add_done_callback(self._ended)

@@ -99,6 +99,7 @@ class Endings:
             self.ticket.fence,
             status,
             run={**self.model.notes(), **(notes or {})},
+            spoke_at=self.stream.spoke_at,
             next_for=self.next_for,
             **end,
         )

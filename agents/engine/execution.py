@@ -90,7 +90,7 @@ def _prepare(current: Run, interrupt: Interrupt) -> "Attempt | None":
     place = remembered.place(task.node_model_id)
     seconds_left = (task.deadline_at - clock.now()).total_seconds()
     model = ChosenModel(place, task.version.options, interrupt, time.monotonic() + seconds_left)
-    return Attempt(current, task, model, AnswerStream(current.ticket))
+    return Attempt(current, task, model, AnswerStream(current.ticket, is_followed=True))
 
 
 @dataclass(frozen=True)

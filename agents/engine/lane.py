@@ -223,7 +223,7 @@ class _Attempt:
         self._ticket = Ticket(task.pk, task.fence, task.interruptions)
         self._place = cast("NodeModel", task.node_model)
         self._model = ModelAtWork(self._place, options)
-        self._stream = AnswerStream(self._ticket)
+        self._stream = AnswerStream(self._ticket, is_followed=False)
         self._interrupt = _Interrupt()
         self._stamp: Stamp | None = None
 

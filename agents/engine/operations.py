@@ -277,10 +277,14 @@ def take_oldest(runners: Sequence[str], now: datetime) -> list[Ticket | None]:
 
 @dataclass
 class Append:
-    """A piece of a run's answer; `pull` gives what has gathered when it is written, and is called once."""
+    """A piece of a run's answer; `pull` gives what has gathered when it is written, and is called once.
+
+    spoke_at: when the first piece of the answer came.
+    """
 
     task_id: uuid.UUID
     fence: int
+    spoke_at: datetime
     pull: Callable[[], JsonObject]
     _piece: JsonObject | None = field(default=None, init=False)
 
@@ -297,10 +301,13 @@ def append(changes: Sequence[Append], now: datetime) -> list[bool]:
     One statement checks all fences and draws all numbers: this is the write that happens most.
     """
     gathered: dict[tuple[uuid.UUID, int], list[JsonObject]] = defaultdict(list)
+    spoke_at: dict[tuple[uuid.UUID, int], datetime] = {}
     for change in changes:
         if change.piece:
-            gathered[change.task_id, change.fence].append(change.piece)
-    numbers = statements.next_numbers(gathered, now) if gathered else {}
+            run = change.task_id, change.fence
+            gathered[run].append(change.piece)
+            spoke_at[run] = change.spoke_at
+    numbers = statements.next_numbers(spoke_at) if gathered else {}
     news = [
         NewEvent(key[0], numbers[key], TaskEvent.Type.DELTA, encode(join(pieces)), now)
         for key, pieces in gathered.items()
@@ -313,12 +320,16 @@ def append(changes: Sequence[Append], now: datetime) -> list[bool]:
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of a run: the last piece of its answer, and the status and columns to write."""
+    """The end of a run: the last piece of its answer, and the status and columns to write.
+
+    spoke_at: when the first piece came.
+    """
 
     task_id: uuid.UUID
     fence: int
     status: "AgentTask.Status"
     tail: JsonObject = field(default_factory=dict)
+    spoke_at: datetime | None = None
     run: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     error_code: str = ""
@@ -364,6 +375,7 @@ def _end(task: AgentTask, change: Finish, now: datetime) -> Move:
         error_code=change.error_code,
         error_detail=change.error_detail,
         tail=change.tail,
+        spoke_at=change.spoke_at,
         run=change.run,
         **change.fields,
     )

@@ -325,16 +325,23 @@ def oldest_unclaimed(limit: int) -> list[uuid.UUID]:
     return [_uuid(row[0]) for row in rows]
 
 
-def next_numbers(runs: Iterable[tuple[uuid.UUID, int]], now: datetime) -> dict[tuple[uuid.UUID, int], int]:
-    """Raise the event counters of the tasks that these runs, (task, fence), still own; returns the numbers drawn."""
-    values = [part for task_id, fence in sorted(runs) for part in (_stored("id", task_id), fence)]
+def next_numbers(runs: Mapping[tuple[uuid.UUID, int], datetime]) -> dict[tuple[uuid.UUID, int], int]:
+    """Raise the event counters of the tasks that these runs still own; returns the numbers drawn.
+
+    runs: by task and fence, when the first piece of the answer came.
+    """
+    values = [
+        part
+        for (task_id, fence), spoke_at in sorted(runs.items())
+        for part in (_stored("id", task_id), fence, _stored("first_output_at", spoke_at))
+    ]
     rows = _rows(
-        "WITH run (task_id, run_fence) AS (VALUES {rows}) "  # noqa: S608 - placeholders only
+        "WITH run (task_id, run_fence, spoke_at) AS (VALUES {rows}) "  # noqa: S608 - placeholders only
         "UPDATE agents_agenttask SET event_count = event_count + 1, "
-        "first_output_at = COALESCE(first_output_at, %s) FROM run "
+        "first_output_at = COALESCE(first_output_at, run.spoke_at) FROM run "
         "WHERE id = run.task_id AND fence = run.run_fence AND status = 'running' "
-        "RETURNING id, fence, event_count".format(rows=", ".join(["(%s, %s)"] * (len(values) // 2))),
-        [*values, _stored("first_output_at", now)],
+        "RETURNING id, fence, event_count".format(rows=", ".join(["(%s, %s, %s)"] * len(runs))),
+        values,
     )
     return {(_uuid(row[0]), row[1]): row[2] for row in rows}
 

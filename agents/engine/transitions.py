@@ -129,20 +129,21 @@ def end(
     error_code: str = "",
     error_detail: str = "",
     tail: JsonObject | None = None,
+    spoke_at: datetime | None = None,
     run: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Move:
     """Finish a task. A finished task never moves again.
 
-    tail: the last piece of the run's answer. run: what that run knows, for the receipt. fields: more columns to write,
-    such as the result.
+    tail: the last piece of the run's answer. spoke_at: when the first came. run: what that run knows, for the receipt.
+    fields: more columns to write, such as the result.
     """
     news: list[tuple[TaskEvent.Type, dict[str, Any]]] = []
     if task.reserved_tokens is not None:  # the caller settles it
         task.charged_tokens = fields["charged_tokens"] = charges.used_tokens(task, fields, tail=tail or {})
     if tail:
         news.append((TaskEvent.Type.DELTA, tail))
-        task.first_output_at = task.first_output_at or now
+        task.first_output_at = task.first_output_at or spoke_at or now
         fields["first_output_at"] = task.first_output_at
     if status == Status.SUCCEEDED:
         news.append((TaskEvent.Type.DONE, _done(fields)))

@@ -14,6 +14,7 @@ from agents.models import Agent, AgentTask, AgentVersion, Node, NodeModel
 from core.idempotency import IdempotencyKey
 from core.models import User
 from core.net import breakers
+from core.ops import clock
 
 MODEL = "tiny:latest"
 
@@ -78,7 +79,8 @@ def take(task: AgentTask, runner: str = "host/1/1") -> Ticket:
 
 def append(ticket: Ticket, text: str) -> bool:
     (is_written,) = apply(
-        operations.append, [operations.Append(ticket.task_id, ticket.fence, lambda: {"text": text} if text else {})]
+        operations.append,
+        [operations.Append(ticket.task_id, ticket.fence, clock.now(), lambda: {"text": text} if text else {})],
     )
     assert isinstance(is_written, bool)
     return is_written

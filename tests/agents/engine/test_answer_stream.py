@@ -9,7 +9,7 @@ from agents.engine import answer_stream
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.grant import Ticket
 from agents.engine.submit import cancel
-from agents.models import TaskEvent
+from agents.models import AgentTask, TaskEvent
 from agents.ollama.types import ChatChunk
 from tests.agents.engine.factories import make_agent, make_node, submit_task, succeed, take
 
@@ -30,7 +30,7 @@ def pieces(ticket: Ticket) -> list[str]:
 def test_the_first_piece_is_written_at_once_and_the_next_ones_later(ticket, started_writer, wait_until, monkeypatch):
     monkeypatch.setattr(answer_stream, "SHORTEST_GROUP_SECONDS", 3600)
     monkeypatch.setattr(answer_stream, "LONGEST_GROUP_SECONDS", 3600)
-    stream = AnswerStream(ticket)
+    stream = AnswerStream(ticket, is_followed=True)
     stream.add(ChatChunk(text="first "), beside=[None])
     wait_until(lambda: pieces(ticket) == ["first "])
     stream.add(ChatChunk(text="second "), beside=[None])
@@ -41,9 +41,29 @@ def test_the_first_piece_is_written_at_once_and_the_next_ones_later(ticket, star
     assert pieces(ticket) == ["first "]
 
 
+def test_an_answer_that_nobody_follows_and_ends_at_once_is_written_with_its_end(ticket, started_writer, monkeypatch):
+    monkeypatch.setattr(answer_stream, "SHORTEST_GROUP_SECONDS", 3600)
+    monkeypatch.setattr(answer_stream, "LONGEST_GROUP_SECONDS", 3600)
+    stream = AnswerStream(ticket, is_followed=False)
+    assert stream.spoke_at is None
+    stream.add(ChatChunk(text="first "), beside=[None])
+    spoke_at = stream.spoke_at
+    stream.add(ChatChunk(text="second"), beside=[None])
+    assert stream.finish() == {"text": "first second"}
+    assert pieces(ticket) == []
+    assert stream.spoke_at == spoke_at
+
+
+def test_a_write_tells_when_the_first_piece_came(ticket, started_writer, wait_until):
+    stream = AnswerStream(ticket, is_followed=True)
+    stream.add(ChatChunk(text="first"), beside=[None])
+    wait_until(lambda: pieces(ticket) == ["first"])
+    assert AgentTask.objects.get().first_output_at == stream.spoke_at
+
+
 def test_many_pieces_become_few_events_and_none_is_lost(ticket, started_writer, wait_until):
     words: list[str] = []
-    stream = AnswerStream(ticket)
+    stream = AnswerStream(ticket, is_followed=True)
 
     def answer_goes_on() -> bool:
         for _ in range(100):
@@ -63,7 +83,7 @@ def test_busy_processes_write_larger_groups(ticket, monkeypatch):
     delays: list[float] = []
     monkeypatch.setattr(answer_stream, "writer", HeldWriter(delays))
     for live_streams in (1, 100, 1000):
-        stream = AnswerStream(ticket)
+        stream = AnswerStream(ticket, is_followed=True)
         stream.add(ChatChunk(text="first"), beside=range(live_streams))
         stream._pull()
         stream.add(ChatChunk(text="second"), beside=range(live_streams))
@@ -74,7 +94,7 @@ def test_a_piece_that_comes_during_a_write_gets_a_write_of_its_own(ticket, monke
     """Or it would stay unseen until the model says more, however long that takes."""
     held = HeldWriter([])
     monkeypatch.setattr(answer_stream, "writer", held)
-    stream = AnswerStream(ticket)
+    stream = AnswerStream(ticket, is_followed=True)
     stream.add(ChatChunk(text="first"), beside=[None])
     assert held.changes[0].piece == {"text": "first"}  # on its way to the disk
     stream.add(ChatChunk(text="second"), beside=[None])
@@ -82,7 +102,7 @@ def test_a_piece_that_comes_during_a_write_gets_a_write_of_its_own(ticket, monke
 
 
 def test_it_stops_once_the_task_is_lost(ticket, started_writer, wait_until):
-    stream = AnswerStream(ticket)
+    stream = AnswerStream(ticket, is_followed=True)
     assert cancel(ticket.task_id)
     with pytest.raises(LeaseLost):
         wait_until(lambda: stream.add(ChatChunk(text="too late"), beside=[None]))
@@ -92,7 +112,7 @@ def test_it_stops_once_the_task_is_lost(ticket, started_writer, wait_until):
 def test_an_answer_with_a_lost_piece_never_ends_well(ticket, monkeypatch):
     held = HeldWriter([])
     monkeypatch.setattr(answer_stream, "writer", held)
-    stream = AnswerStream(ticket)
+    stream = AnswerStream(ticket, is_followed=True)
     stream.add(ChatChunk(text="first"), beside=[None])
     assert held.futures[0].set_running_or_notify_cancel()
     assert held.changes[0].piece == {"text": "first"}

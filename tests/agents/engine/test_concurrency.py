@@ -19,6 +19,7 @@ from agents.engine.process import writer
 from agents.engine.submit import cancel, submit
 from agents.models import Agent, AgentTask
 from core.exceptions import IdempotencyConflict
+from core.ops import clock
 from tests.agents.engine.factories import make_agent, make_key, make_node, submit_task
 from tests.agents.engine.invariants import Snapshot, check
 
@@ -126,7 +127,8 @@ class Crowd:
         text = f"answer to {task_id}"
         cut = chance.randrange(len(text))
         if not writer.call(
-            operations.append, operations.Append(task_id, fence, lambda: {"text": text[:cut]} if cut else {})
+            operations.append,
+            operations.Append(task_id, fence, clock.now(), lambda: {"text": text[:cut]} if cut else {}),
         ):
             return None
         if chance.random() < 0.1:

@@ -317,7 +317,9 @@ class EngineMachine(RuleBasedStateMachine):
         runs = list(dict.fromkeys(pick(self.runs, index) for index in picks))
         pieces = [run.rest[:length] for run in runs]
         changes = [
-            operations.Append(run.task_id, run.fence, lambda piece=piece: {"text": piece} if piece else {})
+            operations.Append(
+                run.task_id, run.fence, clock.now(), lambda piece=piece: {"text": piece} if piece else {}
+            )
             for run, piece in zip(runs, pieces, strict=True)
         ]
         for run, piece, is_written in zip(runs, pieces, apply(operations.append, changes), strict=True):
