@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from agents.engine import caretaker, hints, operations
+from agents.engine import caretaker, hints, operations, remembered
 from agents.engine.errors import ModelNotAvailable, ModelUnreachable
 from agents.engine.grant import Ticket
 from agents.engine.submit import cancel, submit
@@ -194,6 +194,7 @@ class EngineMachine(RuleBasedStateMachine):
         idempotency_key = make_key(key, body + model) if key else None
         known = self.keys.get(key) if key else None
         rows_before = len(self.acknowledged)
+        remembered.forget()  # a second passes between two steps
         try:
             accepted = submit(
                 agent=self.agents[model],
