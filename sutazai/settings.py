@@ -503,6 +503,8 @@ MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 
 # Metrics ----------------------------------------------------------------------------------------------------------
 PROMETHEUS_EXPORT_MIGRATIONS = False
+# The API key with which `manage.py monitor` asks what takes one.
+MONITOR_KEY = given("SUTAZAI_MONITOR_KEY")
 
 # Logs -------------------------------------------------------------------------------------------------------------
 # core.logs makes the lines: without secrets, and each event on one line. "json" is for machines that collect logs.
