@@ -6,7 +6,7 @@ from core import secrets
 from core.models import SigningKey
 
 # Names in the data of allauth's authenticators.
-ENCRYPTED = ("secret", "seed")
+ENCRYPTED = frozenset({"secret", "seed"})
 
 
 @secrets.rotation("signing keys")

@@ -7,6 +7,8 @@ failure is one of `agents.ollama.errors`.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from agents.ollama import errors, exchange, protocol
@@ -50,6 +52,14 @@ class OllamaClient:
     def version(self) -> str:
         """Ask for the server's version, "0.33.0" for example. Source: GET /api/version."""
         return self._ask("GET", "/api/version", protocol.parse_version, timeouts=self._probe_timeouts)
+
+    def clock(self) -> datetime | None:
+        """Ask what time it is there, to the second; None where it does not say. Source: an answer's header Date."""
+        with named_failures(), self._open("GET", "/api/version", timeouts=self._probe_timeouts) as response:
+            try:
+                return parsedate_to_datetime(response.headers.get("Date", ""))
+            except ValueError:
+                return None
 
     def tags(self) -> list[InstalledModel]:
         """List the installed models, newest first. Source: GET /api/tags."""

@@ -13,13 +13,18 @@ TASK = "core.run_maintenance"
 EXPIRES_BEFORE_NEXT_SECONDS = 5
 
 
+def name_of(job: str) -> str:
+    """Name the schedule of a maintenance job."""
+    return f"maintenance: {job}"
+
+
 def ensure() -> list[str]:
     """Make the schedules that are missing; returns the names of their jobs.
 
     What operators edited or disabled stays as it is; what they deleted is made again, so disable instead.
     """
     existing = set(PeriodicTask.objects.filter(task=TASK).values_list("name", flat=True))
-    missing = [name for name in settings.MAINTENANCE_SCHEDULES if f"maintenance: {name}" not in existing]
+    missing = [name for name in settings.MAINTENANCE_SCHEDULES if name_of(name) not in existing]
     for name in missing:
         _create(name, settings.MAINTENANCE_SCHEDULES[name])
     return missing
@@ -35,7 +40,7 @@ def _create(name: str, every: timedelta) -> None:
     titles = {job.name: job.title for job in maintenance.jobs()}
     seconds = int(every.total_seconds())
     PeriodicTask.objects.get_or_create(  # another process may do the same at this moment
-        name=f"maintenance: {name}",
+        name=name_of(name),
         defaults={
             "task": TASK,
             "args": json.dumps([name]),

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -69,7 +70,8 @@ class Reply:
 
     @staticmethod
     def _head(status: int, headers: str) -> bytes:
-        return f"HTTP/1.1 {status} {REASONS.get(status, '')}\r\n{headers}\r\n\r\n".encode("latin-1")
+        now = formatdate(usegmt=True)
+        return f"HTTP/1.1 {status} {REASONS.get(status, '')}\r\nDate: {now}\r\n{headers}\r\n\r\n".encode("latin-1")
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
