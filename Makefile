@@ -63,7 +63,7 @@ secret-scan: environment ## Look for secrets in the files that git tracks
 
 .PHONY: advisories
 advisories: environment ## Look up known vulnerabilities of the requirements
-	$(RUN) bin/advisories.py requirements.txt
+	$(RUN) bin/advisories.py requirements.txt requirements/tracing.txt
 
 # Two runs at a time, each with servers of its own: everything on SQLite, and on PostgreSQL what has to be true of both.
 .PHONY: unit
@@ -92,6 +92,7 @@ coverage: ## Show which lines the last test run missed
 .PHONY: lock
 lock: environment ## Lock the requirements again, with hashes
 	$(LOCK) requirements/base.in --output-file requirements.txt
+	$(LOCK) requirements/tracing.in --output-file requirements/tracing.txt
 	$(LOCK) requirements/dev.in --output-file requirements/dev.txt
 
 .PHONY: sbom

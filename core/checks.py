@@ -7,6 +7,8 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 
+from core import tracing
+
 TAG = "sutazai"
 MIN_OPERATOR_PASSWORD = 10
 TLS_MODES = {"require", "verify-ca", "verify-full"}
@@ -54,6 +56,14 @@ def proxies_are_known(**_: Any) -> list[CheckMessage]:
         "Set SUTAZAI_TRUSTED_PROXIES to the networks of the reverse proxies. Others are redirected to HTTPS for ever."
     )
     return [checks.Warning("No reverse proxy outside of this machine is trusted.", hint=hint, id="sutazai.W002")]
+
+
+@register(TAG)
+def tracing_can_be_done(**_: Any) -> list[CheckMessage]:
+    if not tracing.is_wanted() or tracing.is_installed():
+        return []
+    message = "OTEL_EXPORTER_OTLP_ENDPOINT is set, and the packages that send traces are not installed."
+    return [checks.Warning(message, hint=f"{tracing.INSTALL}; or unset it.", id="sutazai.W003")]
 
 
 def _is_this_machine(host: str) -> bool:

@@ -29,9 +29,9 @@ from sutazai.wsgi import application as django_application
 from agents.api import streams  # isort: skip
 from agents.engine import service  # isort: skip
 from agents.gateway import asgi as gateway  # isort: skip
-from core import cache  # isort: skip
+from core import cache, tracing  # isort: skip
 from core.access.watch import Holder, while_wanted  # isort: skip
-from core.api import audit, early, framing, problems, static_files  # isort: skip
+from core.api import audit, early, framing, problems, static_files, traces  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
@@ -79,6 +79,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
+    tracing.start("web")
     service.start()
     health.start()
     sealer.start()
@@ -88,6 +89,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
     await asyncio.to_thread(service.stop)
     await asyncio.to_thread(sealer.stop)
+    await asyncio.to_thread(tracing.stop)
     await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -100,11 +102,11 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
     elif path in {"/health/ready", "/api/health/ready"}:
         await _tell_health(scope, send, *health.readiness_body())
     elif gateway.serves(scope["path"]):
-        await gateway.serve(scope, receive, send)
+        await traces.traced(gateway.serve, scope, receive, send)
     elif (file := _static_files.get(scope["path"])) and scope["method"] in {"GET", "HEAD"}:
         await static_files.answer(scope, send, file)
     else:
-        await _through_django(scope, receive, send)
+        await traces.traced(_through_django, scope, receive, send)
 
 
 async def _tell_health(scope: Scope, send: Send, status: int, body: bytes) -> None:

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, worker_ready, worker_shutdown
 from django.conf import settings
 
 from core.ops import file_broker
@@ -25,7 +25,16 @@ def log_as_everybody_does(**_: Any) -> None:
 
 
 @worker_ready.connect
-def tell_of_the_workers_pools(**_: Any) -> None:
-    from core.ops import pools  # noqa: PLC0415 - Django is not set up when this module is imported
+def tell_of_the_worker(**_: Any) -> None:
+    from core import tracing  # noqa: PLC0415 - Django is not set up when this module is imported
+    from core.ops import pools  # noqa: PLC0415 - as above
 
+    tracing.start("worker")
     pools.start("worker")
+
+
+@worker_shutdown.connect
+def tell_the_rest(**_: Any) -> None:
+    from core import tracing  # noqa: PLC0415 - as above
+
+    tracing.stop()

@@ -14,7 +14,7 @@ from tests.program import ROOT
 
 FILES = ["requirements.txt", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("requirements/*.txt"))]
 PERMISSIVE = re.compile(
-    r"0?BSD\b|New BSD|MIT\b|Apache\b|ISC\b|PSF|Python Software Foundation|Dual License$", re.IGNORECASE
+    r"0?BSD\b|3-Clause BSD|New BSD|MIT\b|Apache\b|ISC\b|PSF|Python Software Foundation|Dual License$", re.IGNORECASE
 )
 # What asks for more than to be named, and why it may be used. All are used as they are published.
 OTHERS = {

@@ -7,6 +7,7 @@ from agents.gateway.failures import Refusal
 from agents.gateway.formats import TEXT_FORMATS, VECTOR_FORMATS, ollama_shared, openai_shared
 from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN
 from agents.gateway.routes import Routes
+from core.api import traces
 from core.ops.threads import in_thread
 
 OPENAI, OLLAMA = "/v1", "/ollama"
@@ -41,6 +42,8 @@ async def _serve(call: Call) -> None:
     if found is None:
         await call.answer(404, NO_SUCH_PAGE, content_type=PLAIN)
         return
+    prefix = "" if found.address.startswith(OPENAI) else OLLAMA
+    traces.note_route(call.method, prefix + found.address, call.request_id)
     handler = found.methods.get(call.method)
     if handler is None:
         await call.answer(405, NO_SUCH_METHOD, content_type=PLAIN)

@@ -11,8 +11,9 @@ Table = Mapping[str, Mapping[str, Handler]]
 
 
 class Found(NamedTuple):
-    """An address that there is. parts: those that vary."""
+    """An address that there is, as its table has it. parts: those that vary."""
 
+    address: str
     methods: Mapping[str, Handler]
     parts: Mapping[str, str]
 
@@ -22,15 +23,15 @@ class Routes:
 
     def __init__(self, *tables: Table) -> None:
         self._table = {address: methods for table in tables for address, methods in table.items()}
-        self._patterns = [(_pattern(address), self._table[address]) for address in self._table if "{" in address]
+        self._patterns = [(address, _pattern(address)) for address in self._table if "{" in address]
 
     def find(self, path: str) -> Found | None:
         """Find who serves an address; None where nobody does."""
         if (methods := self._table.get(path)) and "{" not in path:
-            return Found(methods, {})
-        for pattern, methods in self._patterns:
+            return Found(path, methods, {})
+        for address, pattern in self._patterns:
             if match := pattern.fullmatch(path):
-                return Found(methods, match.groupdict())
+                return Found(address, self._table[address], match.groupdict())
         return None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from core import logs
+from core.api import traces
 
 # What a caller may give: short, and harmless in a log line.
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -28,6 +29,7 @@ class RequestIdMiddleware:
         request.META["sutazai.request_id"] = request_id
         with logs.belonging_to(logs.request_id, request_id):
             response = self.get_response(request)
+            traces.note(request)
         response["X-Request-Id"] = request_id
         return response
 

@@ -87,7 +87,7 @@ class AsyncHttpResponse:
         """Return the connection to the pool if the body was read to its end, else close it; safe to repeat."""
         if self._is_open:
             self._is_open = False
-            self._pool.released(self._target, self._connection)
+            self._pool.released(self._target, self._connection, self._call)
 
 
 class _Chunks:
@@ -151,22 +151,29 @@ class AsyncHttpPool:
         """
         call = Call(timeouts, deadline)
         opening, target = _opening(method, url)
-        request = _request(opening, headers or {}, body)
+        request = _request(opening, call.trace(method, target, headers or {}), body)
         try:
             await self.places.take_async(target, call.limit(self.places.patience(timeouts)))
         except (NetError, TimeoutError) as error:
-            raise self.failed(call, error) from error
+            failure = self.failed(call, error)
+            call.span.end()
+            raise failure from error
+        except BaseException:  # the task was cancelled
+            call.span.end()
+            raise
         connection: Connection | None = None
         try:
             call.phase = Phase.CONNECT
             connection = self._reusable(target) or await self._connected(target, call)
             await _exchange(connection, request, call, is_head=method == "HEAD")
         except (NetError, OSError, ValueError, HttpParserError) as error:
-            self.released(target, connection)
-            raise self.failed(call, error) from error
+            failure = self.failed(call, error)
+            self.released(target, connection, call)
+            raise failure from error
         except BaseException:  # the task was cancelled
-            self.released(target, connection)
+            self.released(target, connection, call)
             raise
+        call.answered(connection.status)
         return AsyncHttpResponse(connection, call, self, target)
 
     def _reusable(self, target: Target) -> Connection | None:
@@ -241,12 +248,14 @@ class AsyncHttpPool:
             timed_out=isinstance(error, TimeoutError),
             is_foreign=isinstance(error, HttpParserError),
         )
+        call.span.failed(named)
         if named.is_connection_error:
             self.places.count_connection_error()
         return named
 
-    def released(self, target: Target, connection: Connection | None) -> None:
+    def released(self, target: Target, connection: Connection | None, call: Call) -> None:
         """Keep a connection whose answer was read to its end, close any other, and give its place back."""
+        call.span.end()
         if connection is not None:
             if connection.is_reusable:
                 self._idle.setdefault(target, {})[connection] = None

@@ -4,12 +4,14 @@ import enum
 import functools
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 
+from core import tracing
 from core.net.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -60,14 +62,32 @@ class Target(NamedTuple):
 
 
 class Call:
-    """One call under way. deadline: a time.monotonic() value that no phase outlasts."""
+    """One call under way. deadline: a time.monotonic() value that no phase outlasts. span: its part of a trace."""
 
-    __slots__ = ("deadline", "phase", "timeouts")
+    __slots__ = ("deadline", "phase", "span", "timeouts")
 
     def __init__(self, timeouts: Timeouts, deadline: float | None) -> None:
         self.timeouts = timeouts
         self.deadline = deadline
         self.phase = Phase.POOL
+        self.span = tracing.NOTHING
+
+    def trace(self, method: str, target: Target, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Begin the call's part of a trace, if it belongs to one; return the headers with those that carry it on.
+
+        Its path and query are not told: addresses that people give us hold secrets there.
+        """
+        if not tracing.is_on():
+            return headers
+        where = {"server.address": target.host, "server.port": target.port}
+        self.span = tracing.span(method, {"http.request.method": method, **where}, kind=tracing.Kind.CLIENT)
+        return {**headers, **self.span.headers}
+
+    def answered(self, status: int) -> None:
+        """Tell of the call how it was answered."""
+        self.span.set({"http.response.status_code": status})
+        if status >= 400:
+            self.span.failed(str(status))
 
     def limit(self, seconds: float) -> float:
         """Return `seconds`, or less when the deadline comes first; raises DeadlineExceeded when it has passed."""

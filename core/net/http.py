@@ -293,6 +293,7 @@ class HttpResponse:
         self._call.detach()
         self._response.close()
         self._pool.places.give(self._target)
+        self._call.span.end()
 
 
 class HttpPool:
@@ -331,17 +332,22 @@ class HttpPool:
         DeadlineExceeded, Interrupted.
         """
         call = _ThreadCall(self._policy, timeouts, interrupt, deadline)
-        request, target = _prepared(method, url, headers or {}, body)
+        checked, target = checked_request(method, url)
+        request = _prepared(checked, call.trace(method, target, headers or {}), body)
         try:
             call.raise_if_interrupted()
             self.places.take(target, call.limit(self.places.patience(timeouts)))
         except (NetError, TimeoutError) as error:
-            raise self.failed(call, error) from error
+            failure = self.failed(call, error)
+            call.span.end()
+            raise failure from error
         try:
             response = self._sent(request, call)
         except BaseException:
             self.places.give(target)
+            call.span.end()
             raise
+        call.answered(response.status_code)
         return HttpResponse(response, call, self, target)
 
     def _sent(self, request: requests.PreparedRequest, call: _ThreadCall) -> requests.Response:
@@ -360,6 +366,7 @@ class HttpPool:
     def failed(self, call: _ThreadCall, error: Exception) -> NetError:
         """Count a failure and name it."""
         named = call.translate(error)
+        call.span.failed(named)
         if named.is_connection_error:
             self.places.count_connection_error()
         return named
@@ -370,9 +377,8 @@ class HttpPool:
 
 
 def _prepared(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None
-) -> tuple[requests.PreparedRequest, Target]:
-    checked, target = checked_request(method, url)
+    checked: requests.PreparedRequest, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None
+) -> requests.PreparedRequest:
     request = checked.copy()
     request.headers = CaseInsensitiveDict(headers)
     # Compressing a stream holds its first tokens back.
@@ -380,7 +386,7 @@ def _prepared(
     if isinstance(body, bytes):
         request.headers["Content-Length"] = str(len(body))
     request.body = body  # type: ignore[assignment]  # requests sends iterables in chunks; its stubs know bytes only
-    return request, target
+    return request
 
 
 _pools: dict[tuple[str, Callable[[], Policy]], HttpPool] = {}

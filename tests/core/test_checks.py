@@ -76,3 +76,12 @@ def test_a_server_that_listens_to_others_knows_its_proxies(settings, host, proxi
     settings.HOST = host
     settings.TRUSTED_PROXIES = tuple(map(ip_network, proxies))
     assert found() == expected
+
+
+def test_traces_that_cannot_be_sent_are_told_and_stop_nothing(monkeypatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    assert found() == []
+    monkeypatch.setattr("core.tracing.is_installed", lambda: False)
+    assert found() == ["sutazai.W003"]
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert found() == []
