@@ -319,7 +319,7 @@ def task_context(task: AgentTask) -> dict[str, Any]:
         "timeline": timeline(task),
         "phases": phases(task),
         "figures": figures(task),
-        "input_text": _readable(task.input),
+        "input_text": _readable(task.asked),
         "output_text": _readable(task.output) if task.output is not None else "",
         "retries": task.retries.order_by("-pk").values_list("pk", "status")[:5],
         "events_url": f"/api/v1/tasks/{task.pk}/events",

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from agents.engine import hints, operations
+from agents.engine import hints, operations, traces
 from agents.engine.process import writer
 from core.ops.threads import start_endless
+from core.tracing import NOTHING
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,11 @@ MARK_EVERY_SECONDS = 0.25  # together
 def publish(task_ids: Sequence[uuid.UUID]) -> None:
     """Send one message for each granted task, by name and with nothing but the id. Raises kombu's OperationalError."""
     delay = MARK_SECONDS - time.monotonic() % MARK_EVERY_SECONDS
+    spans = traces.publication(RUN_TASK, RUN_QUEUE, task_ids)
     for task_id in task_ids:
-        current_app.send_task(RUN_TASK, args=[str(task_id)], queue=RUN_QUEUE, ignore_result=True)
+        with spans.get(task_id, NOTHING) as span:
+            headers = dict(span.headers)
+            current_app.send_task(RUN_TASK, args=[str(task_id)], queue=RUN_QUEUE, ignore_result=True, headers=headers)
         writer.send(operations.mark_announced, task_id, delay_seconds=delay)
 
 

@@ -67,7 +67,7 @@ class AnswerStream:
         delay = max(0.0, self._last_write + group - now)
         self._last_write = now + delay
         change = Append(self._ticket.task_id, self._ticket.fence, self.spoke_at, self._pull)
-        write = writer.send(append, change, delay_seconds=delay)
+        write = writer.send(append, change, delay_seconds=delay, is_traced=False)
         self._writes.append(write)
         write.add_done_callback(self._ended)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import isolation, kept_answers, node_health, operations, remembered, statements
+from agents.engine import isolation, kept_answers, node_health, operations, remembered, statements, traces
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.chosen_model import ChosenModel
 from agents.engine.endings import Endings, kept_of
@@ -70,7 +70,10 @@ def execute(ticket: Ticket, *, takes_next: bool = True) -> Ticket | None:
     try:
         with logs.belonging_to(logs.task_id, str(ticket.task_id)):
             attempt = _prepare(current, interrupt)
-            return attempt.make() if attempt else None
+            if attempt is None:
+                return None
+            with traces.run(attempt.task):
+                return attempt.make()
     except LeaseLost:
         return None
     except (DatabaseError, InterfaceError) as error:
@@ -87,7 +90,7 @@ def _prepare(current: Run, interrupt: Interrupt) -> "Attempt | None":
     if task is None or task.node_model_id is None:
         return None
     task.version = remembered.version(task.version_id)
-    place = remembered.place(task.node_model_id)
+    place = task.node_model = remembered.place(task.node_model_id)
     seconds_left = (task.deadline_at - clock.now()).total_seconds()
     model = ChosenModel(place, task.version.options, interrupt, time.monotonic() + seconds_left)
     return Attempt(current, task, model, AnswerStream(current.ticket, is_followed=True))
@@ -110,6 +113,7 @@ class Attempt:
         except Interrupted:
             self.run.give_back()
             return None
+        traces.ended(change)
         if isinstance(change, operations.SendBack):
             writer.call(operations.send_back, change)
             return None

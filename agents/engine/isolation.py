@@ -26,6 +26,7 @@ from agents.engine.process import writer
 from agents.engine.runs import Run, StopReason, runs
 from agents.engine.wakeups import publisher
 from agents.models import AgentTask
+from core import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +197,7 @@ def _condemn(ticket: Ticket) -> Ticket | None:
 
 def _serve(pipe: Connection) -> None:
     """Run the tickets that come through the pipe, each in a thread, until told to stop."""
+    tracing.start("quarantine")
     writer.start()
     publisher.start()
     answering = threading.Lock()
@@ -207,6 +209,7 @@ def _serve(pipe: Connection) -> None:
     runs.close(STOP_SECONDS)
     writer.stop()
     publisher.stop(STOP_SECONDS)
+    tracing.stop()
 
 
 def _work(ticket: Ticket, pipe: Connection, answering: threading.Lock) -> None:

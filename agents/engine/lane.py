@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import answers, kept_answers, node_health, operations, remembered, statements
+from agents.engine import answers, kept_answers, node_health, operations, remembered, statements, traces
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.answers import Began, Ended, Item, Reset
 from agents.engine.chosen_model import ModelAtWork, async_client_for
@@ -231,8 +231,10 @@ class _Attempt:
         """Work to the end; None when the task goes on without this run."""
         current = runs.begin(self._ticket, self._interrupt)
         try:
-            with logs.belonging_to(logs.task_id, str(self._ticket.task_id)):
-                return await self._written(await self._ending())
+            with logs.belonging_to(logs.task_id, str(self._ticket.task_id)), traces.run(self._task):
+                change = await self._ending()
+                traces.ended(change)
+                return await self._written(change)
         except Interrupted:
             await self._give_back(current)
         except LeaseLost:

@@ -9,7 +9,7 @@ from typing import Any, Required, TypedDict, Unpack
 
 from django.db import IntegrityError
 
-from agents.engine import charges, operations, routing
+from agents.engine import charges, operations, routing, traces
 from agents.engine.errors import AgentNotReady, DoesNotWait, ModelNotPermitted, NotFinished, SessionClosed
 from agents.engine.process import writer
 from agents.kinds import KINDS
@@ -129,6 +129,7 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
         deadline_at=clock.now() + timedelta(seconds=version.deadline_seconds),
         priority=asked.get("priority", Priority.NORMAL),
     )
+    traces.note(task)
     return operations.Submission(
         task=task,
         new_session=new_session,

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from core import tracing
 from core.ops import clock
 from core.postgresql import pool as database_pool
 
@@ -39,6 +40,7 @@ class _Entry:
     change: Any = field(compare=False)
     future: "Future[Any]" = field(compare=False)
     give_up_at: float = field(compare=False)  # time.monotonic()
+    span: tracing.Span = field(compare=False, default=tracing.NOTHING)  # from the hand-over to the commit
 
 
 def apply(operation: Operation[Change, Result], changes: Sequence[Change]) -> Sequence[Result | Exception]:
@@ -103,17 +105,21 @@ class Writer:
         *,
         delay_seconds: float = 0,
         limit_seconds: float | None = None,
+        is_traced: bool = True,
     ) -> "Future[Result]":
         """Hand over one change; the future has its result once it is committed. Until it is due it can be cancelled.
 
+        is_traced: false for what comes so often that nobody could read a trace of it.
         Inside a transaction of the caller the change belongs to that one, so it is written there and then.
         """
         if not any(operation in stage for stage in self._stages()):
             raise LookupError(f"{operation} has no place in the writer's stages.")
         future: Future[Result] = Future()
+        span = _begun(operation, future) if is_traced else tracing.NOTHING
         due = time.monotonic() + delay_seconds
         give_up_at = float("inf") if limit_seconds is None else due + limit_seconds
-        if connection.in_atomic_block or not self._enqueue(_Entry(due, 0, operation, change, future, give_up_at)):
+        entry = _Entry(due, 0, operation, change, future, give_up_at, span)
+        if connection.in_atomic_block or not self._enqueue(entry):
             _settle(future, apply(operation, [change])[0])
         return future
 
@@ -155,7 +161,8 @@ class Writer:
 
     def _write(self, batch: list[_Entry]) -> None:
         try:
-            results = self._committed(batch)
+            with _transaction_of(batch):
+                results = self._committed(batch)
         except Exception as error:  # noqa: BLE001 - it belongs to the threads that wait for an answer
             left = [entry for entry in batch if not entry.future.done()]
             if len(left) == 1:
@@ -203,6 +210,24 @@ class Writer:
                 answers = operation([entry.change for entry in entries], now)
                 results.update({entry.number: answer for entry, answer in zip(entries, answers, strict=True)})
         return results
+
+
+def _begun(operation: Operation[Any, Any], future: "Future[Any]") -> tracing.Span:
+    """Begin what a trace tells of a change; it ends with the future."""
+    if not tracing.is_on():
+        return tracing.NOTHING
+    span = tracing.span(f"write {getattr(operation, '__name__', 'change')}", {})
+    if span is not tracing.NOTHING:
+        future.add_done_callback(lambda _: span.end())
+    return span
+
+
+def _transaction_of(batch: Sequence[_Entry]) -> tracing.Span:
+    """What a trace tells of a transaction, with its statements: the first trace that has a change in it."""
+    if not tracing.is_on():
+        return tracing.NOTHING
+    first = next((entry.span for entry in batch if entry.span is not tracing.NOTHING), tracing.NOTHING)
+    return tracing.span("transaction", {"sutazai.changes": len(batch)}, of=first.headers)
 
 
 def _settle(future: "Future[Any]", result: Any) -> None:

@@ -53,9 +53,9 @@ class AgentTask(UUIDModel):
         BACKGROUND = 3, "Background"
 
     UNFINISHED_STATUSES = (Status.QUEUED, Status.RUNNING, Status.WAITING_APPROVAL)
-    # What is noted in an input beside what was asked: in what shape its client expects the answer, and which further
-    # tasks answer the same call.
-    NOTES = frozenset({"client", "parts"})
+    # What is noted in an input beside what was asked: in what shape its client expects the answer, which further tasks
+    # answer the same call, and which trace it belongs to.
+    NOTES = frozenset({"client", "parts", "trace"})
     FINISHED_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.EXPIRED)
 
     # What was asked.

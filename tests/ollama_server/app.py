@@ -110,7 +110,7 @@ class App:
         """Answer one request; cancelled when its client goes away."""
         is_ours = request.path.startswith("/__")
         if not is_ours:
-            self.stats.enter(request.path)
+            self.stats.enter(request.path, request.headers.get("traceparent"))
             if self.watch is not None:
                 await asyncio.to_thread(self.watch, request.path)
         try:

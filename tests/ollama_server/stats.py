@@ -4,13 +4,17 @@ from collections import Counter
 
 
 class Stats:
-    """started and finished count executions per prompt; aborted are requests whose client went away."""
+    """started and finished count executions per prompt; aborted are requests whose client went away.
+
+    traceparents: what requests said of the trace that they belong to, in order.
+    """
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
         self.in_flight = 0
         self.in_flight_peak = 0
         self.aborted = 0
+        self.traceparents: list[str] = []
         self._started: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
 
@@ -20,8 +24,10 @@ class Stats:
     def finished(self, prompt: str) -> None:
         self._finished[prompt] += 1
 
-    def enter(self, path: str) -> None:
+    def enter(self, path: str, traceparent: str | None = None) -> None:
         self.requests[path] += 1
+        if traceparent is not None:
+            self.traceparents.append(traceparent)
         self.in_flight += 1
         self.in_flight_peak = max(self.in_flight_peak, self.in_flight)
 
@@ -33,6 +39,7 @@ class Stats:
         self.requests.clear()
         self._started.clear()
         self._finished.clear()
+        self.traceparents.clear()
         self.aborted = 0
         self.in_flight_peak = self.in_flight
 
@@ -43,6 +50,7 @@ class Stats:
             "in_flight": self.in_flight,
             "in_flight_peak": self.in_flight_peak,
             "aborted": self.aborted,
+            "traceparents": self.traceparents,
             "prompts_started": dict(self._started),
             "prompts_finished": dict(self._finished),
         }

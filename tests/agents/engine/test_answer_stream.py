@@ -129,7 +129,7 @@ class HeldWriter:
         self.changes: list[Any] = []
         self.futures: list[Future[bool]] = []
 
-    def send(self, operation: Any, change: Any, *, delay_seconds: float) -> "Future[bool]":
+    def send(self, operation: Any, change: Any, *, delay_seconds: float, is_traced: bool) -> "Future[bool]":
         self.delays.append(delay_seconds)
         self.changes.append(change)
         self.futures.append(Future())
