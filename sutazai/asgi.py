@@ -35,7 +35,7 @@ from core.api import audit, early, framing, problems, static_files, traces  # is
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
-from core.ops import health, pools  # isort: skip
+from core.ops import health, pools, traffic  # isort: skip
 
 die_with_parent()
 
@@ -72,7 +72,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "http":
-        await _http(scope, receive, send)
+        await traffic.counted(_http, scope, receive, send)
     else:
         await send({"type": "websocket.close", "code": 1000})
 
@@ -98,12 +98,15 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
     if problem := framing.refusal(scope):
         await _refuse(scope, send, problem)
     elif path in {"/health", "/api/health"}:
+        traffic.routed("health")
         await _tell_health(scope, send, 200, health.liveness_body())
     elif path in {"/health/ready", "/api/health/ready"}:
+        traffic.routed("health-ready")
         await _tell_health(scope, send, *health.readiness_body())
     elif gateway.serves(scope["path"]):
         await traces.traced(gateway.serve, scope, receive, send)
     elif (file := _static_files.get(scope["path"])) and scope["method"] in {"GET", "HEAD"}:
+        traffic.routed("static")
         await static_files.answer(scope, send, file)
     else:
         await traces.traced(_through_django, scope, receive, send)

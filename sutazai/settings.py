@@ -181,6 +181,7 @@ INSTALLED_APPS = [
     "agents",
 ]
 MIDDLEWARE = [
+    "core.api.traffic.RouteMiddleware",
     "core.api.forwarded.ForwardedMiddleware",
     "core.api.request_id.RequestIdMiddleware",
     "core.api.audit.AuditMiddleware",

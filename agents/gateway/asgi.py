@@ -8,6 +8,7 @@ from agents.gateway.formats import TEXT_FORMATS, VECTOR_FORMATS, ollama_shared, 
 from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN
 from agents.gateway.routes import Routes
 from core.api import traces
+from core.ops import traffic
 from core.ops.threads import in_thread
 
 OPENAI, OLLAMA = "/v1", "/ollama"
@@ -32,8 +33,10 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
     except ClientGone:
         pass
     except BodyRefused as error:
+        traffic.failed(error.failure.code)
         await call.answer(error.failure.status, dialect.error(error.failure), [("Connection", "close")])
     except Refusal as refusal:
+        traffic.failed(refusal.failure.code)
         await call.answer(refusal.failure.status, dialect.error(refusal.failure), refusal.headers)
 
 
@@ -42,8 +45,9 @@ async def _serve(call: Call) -> None:
     if found is None:
         await call.answer(404, NO_SUCH_PAGE, content_type=PLAIN)
         return
-    prefix = "" if found.address.startswith(OPENAI) else OLLAMA
-    traces.note_route(call.method, prefix + found.address, call.request_id)
+    route = found.address if found.address.startswith(OPENAI) else OLLAMA + found.address
+    traces.note_route(call.method, route, call.request_id)
+    traffic.routed(route)
     handler = found.methods.get(call.method)
     if handler is None:
         await call.answer(405, NO_SUCH_METHOD, content_type=PLAIN)

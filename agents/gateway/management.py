@@ -28,6 +28,7 @@ from agents.ollama.types import JsonObject, Progress
 from core.access.watch import while_wanted
 from core.models import Verb
 from core.net.interrupts import Interrupt
+from core.ops import traffic
 from core.ops.threads import Helpers, in_thread
 
 NODE_HEADER = "x-sutazai-node"
@@ -138,6 +139,7 @@ class _Relay:
     async def _fail(self, failure: Failure) -> None:
         if not self.has_begun:
             raise Refusal(failure)
+        traffic.failed(failure.code)
         await self.call.write(DIALECT.error(failure) + b"\n", has_more=False)
 
     def _headers(self) -> Headers:

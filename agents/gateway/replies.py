@@ -19,12 +19,12 @@ from agents.gateway import failures
 from agents.gateway.calls import Call, Headers
 from agents.gateway.door import Caller, Order
 from agents.gateway.failures import Refusal
-from agents.gateway.formats.base import Encoder, Failure, Identity, Truth
+from agents.gateway.formats.base import RESTARTED, Encoder, Failure, Identity, Truth
 from agents.gateway.formats.vectors import Embedded, VectorEncoder
 from agents.models import AgentTask
 from agents.ollama.types import ChatChunk, JsonObject
 from core.access.watch import watch
-from core.ops import clock
+from core.ops import clock, traffic
 from core.ops.news import News
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -291,6 +291,8 @@ def _words(item: Item | Answer | Exception | Notice, encoder: Encoder, *, has_be
         case ChatChunk():
             return encoder.piece(item)
         case Reset():
+            if encoder.has_begun:
+                traffic.failed(RESTARTED.code)
             return encoder.restart()
         case Answer() if item.ended.has_answer:
             return encoder.end(item.ended.last, truth_of(item.ended))
@@ -301,7 +303,9 @@ def _words(item: Item | Answer | Exception | Notice, encoder: Encoder, *, has_be
     error = _error_of(item)
     if not has_begun:
         raise error
-    return encoder.failure(error.failure if isinstance(error, Refusal) else failures.of_error(error)[0])
+    failure = error.failure if isinstance(error, Refusal) else failures.of_error(error)[0]
+    traffic.failed(failure.code)
+    return encoder.failure(failure)
 
 
 def _error_of(item: Answer | Exception | Notice) -> Exception:

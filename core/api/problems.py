@@ -31,6 +31,7 @@ from core.api.audit import note_hidden
 from core.api.limits import excess_or
 from core.api.request_id import request_id as id_of
 from core.exceptions import InvalidInput, Refused
+from core.ops import traffic
 
 CONTENT_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
@@ -68,6 +69,8 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def document(self, *, instance: str, request_id: str) -> dict[str, Any]:
+        """Write it down for the caller; the metrics learn of it."""
+        traffic.failed(self.code)
         members = {
             "type": f"urn:sutazai:problem:{self.code}",
             "title": self.title,

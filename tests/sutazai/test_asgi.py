@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from django.db import OperationalError, connection
+from prometheus_client import REGISTRY
 
 from agents.engine import follow, operations
 from agents.engine.submit import cancel
@@ -14,6 +15,7 @@ from agents.models import AgentTask
 from core.access import api_keys, watch
 from core.api import audit
 from core.models import ApiKey, AuditEntry, User
+from core.ops import metrics
 from tests.asgi import CUT, Answer, call
 from tests.factories import make_agent, make_api_key, make_builtin_node, make_operator
 
@@ -37,6 +39,50 @@ def test_health_needs_no_database(django_assert_num_queries):
         answer = call("GET", "/health")
     assert answer.status == 200
     assert json.loads(answer.body)["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "asked",  # method, address, name of the route, status, type of the error
+    [
+        ("GET", "/health", "health", 200, ""),
+        ("GET", "/api/health/ready/", "health-ready", None, ""),
+        ("GET", "/api/v1/agents/", "agent-list", 200, ""),
+        ("GET", f"/api/v1/tasks/{uuid.uuid4()}/", "task-detail", 404, "not-found"),
+        ("DELETE", "/api/v1/agents/", "agent-list", 405, "method-not-allowed"),
+        ("POST", "/api/v1/chat/", "chat", 422, "invalid-input"),
+        ("GET", "/metrics", "metrics", 200, ""),
+        ("GET", "/admin/", "admin:index", 302, ""),
+        ("OPTIONS", "/api/v1/queue", "queue", 200, ""),  # answered before any view
+        ("GET", "/api/v1/secret-7f3a", "unknown", 404, "not-found"),
+        ("GET", "/" + "long" * 3000, "unknown", 414, "address-too-long"),
+        ("GET", "/v1/models", "/v1/models", 200, ""),
+        ("GET", "/v1/models/secret-7f3a", "/v1/models/{name*}", 404, "model-not-found"),
+        ("POST", "/ollama/api/chat", "/ollama/api/chat", 400, "http-400"),
+        ("GET", "/ollama/api/chat", "/ollama/api/chat", 405, "http-405"),
+        ("GET", "/ollama/secret-7f3a", "unknown", 404, "http-404"),
+    ],
+)
+def test_requests_are_counted_by_the_names_of_their_routes(key, asked):
+    method, path, endpoint, status, error_type = asked
+
+    def counted(name, **labels):
+        return REGISTRY.get_sample_value(name, {"method": method, "endpoint": endpoint, **labels}) or 0
+
+    def failed():
+        return counted("api_errors_total", error_type=error_type)
+
+    def figures():
+        labels = {"status": str(status)}
+        return counted("api_request_total", **labels), counted("api_request_duration_seconds_count", **labels)
+
+    preflight = [("origin", "https://elsewhere.test"), ("access-control-request-method", "GET")]
+    headers = authorized(key, *(preflight if method == "OPTIONS" else []))
+    status = status or call(method, path, headers=headers).status
+    before, failed_before = figures(), failed()
+    assert call(method, path, headers=headers).status == status
+    assert figures() == (before[0] + 1, before[1] + 1)
+    assert failed() == failed_before + bool(error_type)
+    assert "7f3a" not in metrics.page("")[1].decode()
 
 
 def test_a_body_larger_than_allowed_is_refused_while_it_comes(key):
