@@ -1,26 +1,46 @@
 """The cursors of both databases: Django's and django-prometheus's, with less to do around each statement.
 
 Theirs look labels up, write to three places that processes share, and step through a dozen functions, for every
-statement; that takes longer than a small statement does. Ours only note how long each took. What gathered is added to
-django-prometheus's metrics together: within a second while there are statements, before this process reads the
-metrics, and when it ends.
+statement; that takes longer than a small statement does. Ours only note how long each took, for the metrics and for
+the list of slow queries. What gathered is added to the metrics together: within a second while there are statements,
+before this process reads the metrics, and when it ends.
 """
 
 import atexit
+import math
+import threading
 from bisect import bisect_left
+from collections import Counter as Tally
 from collections import defaultdict, deque
 from collections.abc import Collection
-from functools import cache
-from threading import Lock
+from functools import cache, lru_cache
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
+from django.conf import settings
 from django.db.backends.utils import CursorWrapper
 from django_prometheus.db import errors_total, execute_many_total, execute_total, query_duration_seconds
 from prometheus_client import Histogram
 
+from core.ops import traffic
+
 PUBLISH_SECONDS = 1.0
+MOST_SLOW = 1000  # statements that wait to be looked at; in a flood the newest are kept
+
+duration = Histogram(
+    "db_query_duration_seconds",
+    "What statements took until their first row, by their kind.",
+    ["query_type"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+QUERY_TYPES = {
+    **{word: word for word in ("select", "insert", "update", "delete")},
+    "with": "select",
+    **dict.fromkeys(("begin", "commit", "rollback", "savepoint", "release"), "transaction"),
+}
+OTHER = "other"
+_BEGINNING = 16  # characters that tell the kind; nobody keeps a whole text for that
 
 
 class Cursor(CursorWrapper):
@@ -52,92 +72,163 @@ class Cursor(CursorWrapper):
         self.cursor.close()
 
 
-class _Tally:
+class Slow(NamedTuple):
+    """A statement that took long. work: the route or task that asked. Its values are not here: they may be secrets."""
+
+    sql: str
+    seconds: float
+    work: str
+
+
+slow: deque[Slow] = deque(maxlen=MOST_SLOW)
+
+
+@lru_cache(maxsize=256)
+def query_type(beginning: str) -> str:
+    """Name the kind of a statement that begins so."""
+    words = beginning.lower().split(maxsplit=1)
+    return QUERY_TYPES.get(words[0].strip("(;"), OTHER) if words else OTHER
+
+
+class Durations:
     """What the statements of a database took that the metrics do not hold yet."""
 
     def __init__(self, alias: str, vendor: str) -> None:
         self._labels = alias, vendor
-        self._durations: deque[float] = deque()
-        self._bulks: deque[int] = deque()
-        self._lock = Lock()
-        self.publish_at = perf_counter() + PUBLISH_SECONDS
-        # Notes what took so many seconds, and how many statements one call was that held several.
-        self.took, self.took_many = self._durations.append, self._bulks.append
+        # The beginning of each, what it took, and how many statements it was if it was a call with many.
+        self._taken: deque[tuple[str, float, int | None]] = deque()
+        self._lock = threading.Lock()
+        self._publish_at = perf_counter() + PUBLISH_SECONDS
+        self._slow_seconds = settings.SLOW_QUERY_SECONDS or math.inf
+
+    def took(self, sql: Any, begun: float, count: int | None = None) -> float:
+        """Note a statement that has ended; returns what it took.
+
+        sql: text, or one of the driver's own forms, which may hold values.
+        """
+        ended = perf_counter()
+        seconds = ended - begun
+        is_text = sql.__class__ is str
+        self._taken.append((sql[:_BEGINNING] if is_text else "", seconds, count))
+        if seconds >= self._slow_seconds and is_text:
+            self._note(sql, seconds)
+        if ended > self._publish_at:
+            self.publish()
+        return seconds
+
+    def fetched(self, last: tuple[str, float], fetch_seconds: float) -> None:
+        """Note a statement that was not slow until its rows were fetched. last: which, and what it took before."""
+        sql, seconds = last
+        if seconds < self._slow_seconds <= seconds + fetch_seconds:
+            self._note(sql, seconds + fetch_seconds)
+
+    def _note(self, sql: str, seconds: float) -> None:
+        slow.append(Slow(sql, seconds, traffic.endpoint() or threading.current_thread().name))
 
     def failed(self, error: Exception) -> None:
         errors_total.labels(*self._labels, type(error).__name__).inc()
 
     def publish(self) -> None:
         with self._lock:
-            self.publish_at = perf_counter() + PUBLISH_SECONDS
-            durations, bulks = _take(self._durations), _take(self._bulks)
-            execute_total.labels(*self._labels).inc(len(durations) + sum(bulks) - len(bulks))
-            execute_many_total.labels(*self._labels).inc(sum(bulks))
-            observe_all(query_duration_seconds.labels(*self._labels), durations)
-
-
-def _take(gathered: deque[Any]) -> list[Any]:
-    return [gathered.popleft() for _ in range(len(gathered))]
+            self._publish_at = perf_counter() + PUBLISH_SECONDS
+            taken = [self._taken.popleft() for _ in range(len(self._taken))]
+        of_many = sum(count for *_, count in taken if count is not None)
+        execute_total.labels(*self._labels).inc(of_many + sum(count is None for *_, count in taken))
+        execute_many_total.labels(*self._labels).inc(of_many)
+        by_type: dict[str, list[float]] = defaultdict(list)
+        for beginning, seconds, _ in taken:
+            by_type[query_type(beginning)].append(seconds)
+        for kind, amounts in by_type.items():
+            observe_all(duration.labels(kind), amounts)
+            observe_all(query_duration_seconds.labels(*self._labels), amounts)
 
 
 @cache
-def _tally(alias: str, vendor: str) -> _Tally:
-    tally = _Tally(alias, vendor)
-    _tallies.append(tally)
-    return tally
+def durations(alias: str, vendor: str) -> Durations:
+    made = Durations(alias, vendor)
+    _all.append(made)
+    return made
 
 
-_tallies: list[_Tally] = []
+_all: list[Durations] = []
 
 
 @atexit.register
 def publish() -> None:
     """Have the metrics hold every statement of this process."""
-    for tally in _tallies:
-        tally.publish()
+    for noted in _all:
+        noted.publish()
 
 
 @cache
 def counting(cursor_class: Any, alias: str, vendor: str) -> Any:
-    """Make a database's own class of cursors count what they are given."""
-    tally = _tally(alias, vendor)
+    """Make a database's own class of cursors note what its statements take."""
+    noted = durations(alias, vendor)
+    took, failed = noted.took, noted.failed
     execute, executemany = cursor_class.execute, cursor_class.executemany
 
     class CountingCursor(cursor_class):
-        def execute(self, *args: Any, **kwargs: Any) -> Any:
-            begun = perf_counter()
-            try:
-                return execute(self, *args, **kwargs)
-            except Exception as error:
-                tally.failed(error)
-                raise
-            finally:
-                ended = perf_counter()
-                tally.took(ended - begun)
-                if ended > tally.publish_at:
-                    tally.publish()
+        last = "", 0.0  # a statement, and what it took
+        fetch_seconds = 0.0
 
-        def executemany(self, query: Any, param_list: Any, *args: Any, **kwargs: Any) -> Any:
-            tally.took_many(len(param_list))
+        def execute(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
             begun = perf_counter()
             try:
-                return executemany(self, query, param_list, *args, **kwargs)
+                return execute(self, sql, *args, **kwargs)
             except Exception as error:
-                tally.failed(error)
+                failed(error)
                 raise
             finally:
-                tally.took(perf_counter() - begun)
+                self.last, self.fetch_seconds = (sql, took(sql, begun)), 0.0
+
+        def executemany(self, sql: Any, param_list: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = perf_counter()
+            try:
+                return executemany(self, sql, param_list, *args, **kwargs)
+            except Exception as error:
+                failed(error)
+                raise
+            finally:
+                took(sql, begun, len(param_list))
 
     return CountingCursor
 
 
+@cache
+def counting_fetches(cursor_class: Any, alias: str, vendor: str) -> Any:
+    """The same for a database that looks for rows while they are fetched, as SQLite does."""
+    fetched = durations(alias, vendor).fetched
+    fetchone, fetchmany = cursor_class.fetchone, cursor_class.fetchmany
+    fetchall, close = cursor_class.fetchall, cursor_class.close
+
+    class FetchingCursor(counting(cursor_class, alias, vendor)):  # type: ignore[misc]
+        def fetchone(self) -> Any:
+            begun = perf_counter()
+            row = fetchone(self)
+            self.fetch_seconds += perf_counter() - begun
+            return row
+
+        def fetchmany(self, *size: int) -> Any:
+            begun = perf_counter()
+            rows = fetchmany(self, *size)
+            self.fetch_seconds += perf_counter() - begun
+            return rows
+
+        def fetchall(self) -> Any:
+            begun = perf_counter()
+            rows = fetchall(self)
+            self.fetch_seconds += perf_counter() - begun
+            return rows
+
+        def close(self) -> None:
+            fetched(self.last, self.fetch_seconds)
+            close(self)
+
+    return FetchingCursor
+
+
 def observe_all(histogram: Histogram, amounts: Collection[float]) -> None:
     """Observe many amounts at the cost of few; prometheus_client writes to two shared places for each."""
-    if not amounts:
-        return
     histogram._sum.inc(sum(amounts))
-    times: dict[int, int] = defaultdict(int)
-    for amount in amounts:
-        times[bisect_left(histogram._upper_bounds, amount)] += 1
-    for place, number in times.items():
+    for place, number in Tally(bisect_left(histogram._upper_bounds, amount) for amount in amounts).items():
         histogram._buckets[place].inc(number)

@@ -84,7 +84,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     health.start()
     sealer.start()
     cache.start()
-    pools.start("web")
+    pools.start(pools.WEB)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(service.stop)

@@ -502,6 +502,10 @@ _audit_archive = env.str("SUTAZAI_AUDIT_ARCHIVE", default=str(DATA_DIR / "audit"
 AUDIT_ARCHIVE = None if _audit_archive == "none" else Path(_audit_archive).resolve()
 MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 
+# Slow queries -----------------------------------------------------------------------------------------------------
+# Statements that take so long are kept for the console, without their values; 0: none is.
+SLOW_QUERY_SECONDS = whole_number("SUTAZAI_SLOW_QUERY_MS", 100) / 1000
+
 # Metrics ----------------------------------------------------------------------------------------------------------
 PROMETHEUS_EXPORT_MIGRATIONS = False
 # The API key with which `manage.py monitor` asks what takes one.

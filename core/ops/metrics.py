@@ -100,9 +100,9 @@ def platform_metrics() -> Iterator[Metric]:
     sessions = Session.objects.filter(expire_date__gt=timezone.now()).count()
     yield GaugeMetricFamily("sutazai_sign_in_sessions", "Sign-in sessions that have not expired.", value=sessions)
     up = GaugeMetricFamily(
-        "sutazai_dependency_up",
+        "api_dependency_status",
         "1: up, 0.5: degraded, 0: down or unknown, as this web process found it.",
-        labels=["name"],
+        labels=["dependency"],
     )
     for name, state in health.states().items():
         up.add_metric([name], {State.UP: 1.0, State.DEGRADED: 0.5}.get(state, 0.0))

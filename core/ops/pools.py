@@ -15,16 +15,24 @@ from prometheus_client import Counter, Gauge
 from core import cursors
 from core.net import places
 from core.net.places import Counters
+from core.ops import traffic
 from core.ops.threads import start_endless
 from core.postgresql import pool as database_pool
 
 PUBLISH_SECONDS = 1.0
 
+WEB = "web"  # the process that answers requests
 DATABASE = "database"
 REDIS = "redis"
 
 _PER_POOL = ["pool"]
 _PER_PROCESS = ["process", "pool"]
+active_connections = Gauge(
+    "active_connections",
+    "Requests that this program answers (web), and calls and connections to others that are in use.",
+    ["service"],
+    multiprocess_mode="livesum",
+)
 http_requests = Counter("sutazai_http_requests", "Calls to model servers and other addresses.", _PER_POOL)
 db_queries = Counter("sutazai_db_queries", "Statements that the database was given.")
 redis_operations = Counter("sutazai_redis_operations", "Commands, and pipelines of them, that Redis was given.")
@@ -78,12 +86,15 @@ class Publisher:
     def publish(self) -> None:
         for reading in readings():
             self._publish(reading)
+        if self._process == WEB:
+            active_connections.labels(WEB).set(traffic.under_way())
         self._raise_to(db_queries, _queries())
 
     def _publish(self, reading: Reading) -> None:
         name, counters = reading.name, reading.counters
         pool_limit.labels(self._process, name).set(reading.limit)
         pool_in_use.labels(self._process, name).set(counters.in_use)
+        active_connections.labels(name).set(counters.in_use)
         pool_waiting.labels(self._process, name).set(counters.waiting)
         pool_utilisation.labels(self._process, name).set(round(reading.utilisation, 4))
         self._raise_to(connection_errors.labels(name), counters.connection_errors)
@@ -107,7 +118,7 @@ def _queries() -> float:
 
 
 def start(process: str) -> None:
-    """Have database connections ready, and tell of this process's pools from now on. process: its name, as "web"."""
+    """Have database connections ready, and tell of this process's pools from now on. process: its name, as WEB."""
     database_pool.keep_ready()
     publisher = Publisher(process)
 

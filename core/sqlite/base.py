@@ -29,7 +29,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @functools.cached_property
     def _counting_cursor(self) -> Any:
-        return cursors.counting(_Cursor, self.alias, self.vendor)
+        return cursors.counting_fetches(_Cursor, self.alias, self.vendor)
 
     def _cursor(self, name: str | None = None) -> Any:
         if self.connection is None or self.queries_logged:

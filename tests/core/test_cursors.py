@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -82,6 +83,88 @@ def test_errors_are_django_s_and_are_counted_by_type():
     with pytest.raises(IntegrityError), connection.cursor() as cursor:
         cursor.execute("INSERT INTO core_lease SELECT * FROM core_lease")
     assert failed() == before + 2
+
+
+SERIES = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT {} FROM n{}"
+
+
+@pytest.fixture
+def slow():
+    """What is noted as slow; only what these tests ask for takes long."""
+    cursors.slow.clear()
+    yield cursors.slow
+    cursors.slow.clear()
+
+
+@pytest.mark.parametrize("ending", [" WHERE i = 0", " WHERE i >= 300000"])
+def test_what_takes_long_is_noted_without_its_values_however_its_rows_come(slow, monkeypatch, ending):
+    monkeypatch.setattr(cursors.durations("default", connection.vendor), "_slow_seconds", 0.02)
+    with connection.cursor() as cursor:
+        cursor.execute(SERIES.format("i, %s", ending), ["hunter2"])
+        cursor.fetchall()
+    (noted,) = slow
+    assert noted.sql == SERIES.format("i, %s", ending)
+    assert 0.02 <= noted.seconds < 60
+    assert noted.work == threading.current_thread().name
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="PostgreSQL finds all rows before it answers")
+def test_rows_that_are_slow_to_fetch_are_noted_when_all_are_there(slow, monkeypatch):
+    monkeypatch.setattr(cursors.durations("default", connection.vendor), "_slow_seconds", 0.02)
+    with connection.cursor() as cursor:
+        cursor.execute(SERIES.format("i", " WHERE i IN (1, 300000)"))  # the first is found at once
+        assert not slow
+        assert cursor.fetchmany(10) == [(1,), (300000,)]
+    (noted,) = slow
+    assert noted.seconds >= 0.02
+
+
+def test_what_is_fast_is_not_noted_and_nothing_is_where_it_is_switched_off(slow, monkeypatch):
+    Team.objects.count()
+    monkeypatch.setattr(cursors.durations("default", connection.vendor), "_slow_seconds", math.inf)
+    with connection.cursor() as cursor:
+        cursor.execute(SERIES.format("count(*)", ""))
+        cursor.fetchall()
+    assert not slow
+
+
+def test_a_flood_of_slow_statements_takes_no_more_room(slow, monkeypatch):
+    monkeypatch.setattr(cursors.durations("default", connection.vendor), "_slow_seconds", 0.0)
+    for _ in range(cursors.MOST_SLOW + 10):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    assert len(slow) == cursors.MOST_SLOW
+
+
+def test_kinds_of_statements_are_told_apart():
+    def counted():
+        connection.ensure_connection()  # which may take a statement
+        cursors.publish()
+        return Counts(
+            {
+                kind: REGISTRY.get_sample_value("db_query_duration_seconds_count", {"query_type": kind}) or 0
+                for kind in (*cursors.QUERY_TYPES.values(), cursors.OTHER)
+            }
+        )
+
+    before = counted()
+    with transaction.atomic():
+        team = Team.objects.create(name="one")
+        Team.objects.filter(pk=team.pk).update(name="two")
+        assert Team.objects.filter(name="two").exists()
+        Team.objects.filter(pk=team.pk)._raw_delete("default")
+    with connection.cursor() as cursor:
+        cursor.execute("  \nWITH one AS (SELECT 1) SELECT * FROM one")
+        cursor.execute("CREATE TEMPORARY TABLE passing (id integer)")
+        cursor.execute("DROP TABLE passing")
+    grown = counted() - before
+    assert {kind: grown[kind] for kind in ("insert", "update", "delete", "other")} == {
+        "insert": 1,
+        "update": 1,
+        "delete": 1,
+        "other": 2,
+    }
+    assert grown["select"] >= 2
 
 
 def test_a_broken_transaction_takes_no_more_statements():

@@ -38,8 +38,8 @@ def test_it_tells_of_workers_sign_ins_and_what_health_found(monkeypatch):
     values = samples(parse_text(metrics.page("")[1].decode()))
     assert values["sutazai_workers",] == 1
     assert values["sutazai_sign_in_sessions",] == 1
-    assert values["sutazai_dependency_up", ("name", "database")] == 1
-    assert values["sutazai_dependency_up", ("name", "models")] == 0.5  # no model server: degraded
+    assert values["api_dependency_status", ("dependency", "database")] == 1
+    assert values["api_dependency_status", ("dependency", "models")] == 0.5  # no model server: degraded
 
 
 def test_requests_and_queries_are_counted_by_django_prometheus(client):
