@@ -8,6 +8,7 @@ before this process reads the metrics, and when it ends.
 
 import atexit
 import math
+import re
 import threading
 from bisect import bisect_left
 from collections import Counter as Tally
@@ -40,6 +41,7 @@ QUERY_TYPES = {
     **dict.fromkeys(("begin", "commit", "rollback", "savepoint", "release"), "transaction"),
 }
 OTHER = "other"
+_NUMBER = re.compile(r"[-_]?\d+")
 _BEGINNING = 16  # characters that tell the kind; nobody keeps a whole text for that
 
 
@@ -73,7 +75,10 @@ class Cursor(CursorWrapper):
 
 
 class Slow(NamedTuple):
-    """A statement that took long. work: the route or task that asked. Its values are not here: they may be secrets."""
+    """A statement that took long, without its values, which may be secrets.
+
+    work: the route, task or thread that asked.
+    """
 
     sql: str
     seconds: float
@@ -88,6 +93,11 @@ def query_type(beginning: str) -> str:
     """Name the kind of a statement that begins so."""
     words = beginning.lower().split(maxsplit=1)
     return QUERY_TYPES.get(words[0].strip("(;"), OTHER) if words else OTHER
+
+
+def thread_work(name: str) -> str:
+    """Name the work of a thread that serves no request: the same for all threads that do the same."""
+    return f"thread {_NUMBER.sub('', name)}"
 
 
 class Durations:
@@ -123,7 +133,7 @@ class Durations:
             self._note(sql, seconds + fetch_seconds)
 
     def _note(self, sql: str, seconds: float) -> None:
-        slow.append(Slow(sql, seconds, traffic.endpoint() or threading.current_thread().name))
+        slow.append(Slow(sql, seconds, traffic.endpoint() or thread_work(threading.current_thread().name)))
 
     def failed(self, error: Exception) -> None:
         errors_total.labels(*self._labels, type(error).__name__).inc()

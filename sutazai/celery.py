@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready, worker_shutdown
+from celery.signals import setup_logging, task_prerun, worker_ready, worker_shutdown
 from django.conf import settings
 
-from core.ops import file_broker
+from core.ops import file_broker, traffic
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sutazai.settings")
 
@@ -27,10 +27,16 @@ def log_as_everybody_does(**_: Any) -> None:
 @worker_ready.connect
 def tell_of_the_worker(**_: Any) -> None:
     from core import tracing  # noqa: PLC0415 - Django is not set up when this module is imported
-    from core.ops import pools  # noqa: PLC0415 - as above
+    from core.ops import pools, slow_queries  # noqa: PLC0415 - as above
 
     tracing.start("worker")
     pools.start("worker")
+    slow_queries.start()
+
+
+@task_prerun.connect
+def name_the_work(task: Any, **_: Any) -> None:
+    traffic.begin_work(task.name)
 
 
 @worker_shutdown.connect

@@ -26,5 +26,6 @@ MAINTENANCE = {
     "sweep_cache": timedelta(hours=1),
     "warm_cache": timedelta(hours=1),
     "delete_maintenance_runs": timedelta(days=1),
+    "delete_slow_queries": timedelta(days=1),
     "vacuum_database": timedelta(days=1),
 }

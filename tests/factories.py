@@ -10,9 +10,10 @@ from agents.engine.discovery import ensure_builtin
 from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
-from core.models import Notification, Role, Team, User
+from core.models import Notification, Role, SlowQuery, Team, User
 from core.net import breakers
 from core.ops import clock
+from core.ops.sql_text import fingerprint
 
 _numbers = itertools.count(1)
 
@@ -95,3 +96,10 @@ def make_task(owner: User, agent: Agent | None = None, *, message: str = "Hello"
     name = "message" if agent.kind == "chat" else "text"
     accepted = submit(agent=agent, owner=owner, input={name: message}, **more)
     return AgentTask.objects.get(pk=accepted.task_id)
+
+
+def make_slow_query(text: str = "SELECT 1", **fields: Any) -> SlowQuery:
+    now = timezone.now()
+    defaults = {"work": "task-list", "count": 1, "total_seconds": 0.2, "worst_seconds": 0.2}
+    seen = {"first_seen_at": now, "last_seen_at": now}
+    return SlowQuery.objects.create(**{"text": text, "fingerprint": fingerprint(text), **defaults, **seen, **fields})

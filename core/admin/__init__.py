@@ -12,6 +12,7 @@ from core.admin import (
     platform,
     pools,
     schedules,
+    slow_queries,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "platform",
     "pools",
     "schedules",
+    "slow_queries",
 ]

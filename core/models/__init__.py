@@ -13,6 +13,7 @@ from core.models.limits import Allowance, LimitWindow, TokenUse
 from core.models.maintenance_run import MaintenanceRun
 from core.models.notification import Notification, NotificationPreference
 from core.models.roles import Role, Verb
+from core.models.slow_query import SlowQuery
 from core.models.token import SigningKey, TokenFamily
 from core.models.user import DEFAULT_TEAM_ID, Team, User
 
@@ -42,6 +43,7 @@ __all__ = [
     "Role",
     "SignedPlace",
     "SigningKey",
+    "SlowQuery",
     "Team",
     "TokenFamily",
     "TokenUse",

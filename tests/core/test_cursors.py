@@ -102,10 +102,10 @@ def test_what_takes_long_is_noted_without_its_values_however_its_rows_come(slow,
     with connection.cursor() as cursor:
         cursor.execute(SERIES.format("i, %s", ending), ["hunter2"])
         cursor.fetchall()
-    (noted,) = slow
+    (noted,) = [found for found in slow if " n(i) " in found.sql]  # the machine may be slow, too
     assert noted.sql == SERIES.format("i, %s", ending)
     assert 0.02 <= noted.seconds < 60
-    assert noted.work == threading.current_thread().name
+    assert noted.work == "thread MainThread"
 
 
 @pytest.mark.skipif("connection.vendor != 'sqlite'", reason="PostgreSQL finds all rows before it answers")
@@ -115,7 +115,7 @@ def test_rows_that_are_slow_to_fetch_are_noted_when_all_are_there(slow, monkeypa
         cursor.execute(SERIES.format("i", " WHERE i IN (1, 300000)"))  # the first is found at once
         assert not slow
         assert cursor.fetchmany(10) == [(1,), (300000,)]
-    (noted,) = slow
+    (noted,) = [found for found in slow if " n(i) " in found.sql]
     assert noted.seconds >= 0.02
 
 

@@ -10,7 +10,15 @@ from django.utils import timezone
 
 from core.access import known_devices
 from core.access.limits import windows
-from core.models import Device, IdempotencyRecord, MaintenanceRun, Notification, TokenFamily, TokenUse
+from core.models import (
+    Device,
+    IdempotencyRecord,
+    MaintenanceRun,
+    Notification,
+    SlowQuery,
+    TokenFamily,
+    TokenUse,
+)
 from core.ops import maintenance
 
 Row = TypeVar("Row", bound=Model)
@@ -66,6 +74,17 @@ def delete_idempotency_records() -> str:
 def delete_maintenance_runs() -> str:
     old = MaintenanceRun.objects.filter(started_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
     return f"Deleted {delete_in_batches(old)} records."
+
+
+@maintenance.job(
+    "delete_slow_queries",
+    "Delete slow queries that were not slow any more for long",
+    figures=lambda: {"slow_queries": SlowQuery.objects.count()},
+)
+def delete_slow_queries() -> str:
+    """Delete those that were not seen for MAINTENANCE_HISTORY_DAYS."""
+    old = SlowQuery.objects.filter(last_seen_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
+    return f"Deleted {delete_in_batches(old)} slow queries."
 
 
 @maintenance.job(

@@ -6,10 +6,10 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from core.access.limits import windows
-from core.models import IdempotencyRecord, MaintenanceRun, Notification, TokenUse, uuid7
+from core.models import IdempotencyRecord, MaintenanceRun, Notification, SlowQuery, TokenUse, uuid7
 from core.ops import maintenance
 from core.ops.jobs import expiry
-from tests.factories import make_notification, make_user
+from tests.factories import make_notification, make_slow_query, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -97,6 +97,15 @@ def test_records_of_runs_are_kept_for_their_days(settings):
     row = run("delete_maintenance_runs")
     assert row.summary == "Deleted 1 records."
     assert MaintenanceRun.objects.count() == 2  # the young one and this run's own
+
+
+def test_queries_that_are_not_slow_any_more_are_forgotten(settings):
+    settings.MAINTENANCE_HISTORY_DAYS = 30
+    for days in (31, 29):
+        make_slow_query(f"SELECT column_{days}", last_seen_at=timezone.now() - timedelta(days=days))
+    row = run("delete_slow_queries")
+    assert (row.before, row.after) == ({"slow_queries": 2}, {"slow_queries": 1})
+    assert SlowQuery.objects.get().text == "SELECT column_29"
 
 
 def test_counts_that_hold_nobody_back_any_more_are_deleted():
