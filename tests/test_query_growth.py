@@ -1,0 +1,165 @@
+"""No page of the console and no address of the API asks the database more often because there are more rows.
+
+Lists and addresses are found, not named: one that is added is held to it, and needs rows in `World.grow` first.
+"""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    SolarSchedule,
+)
+from drf_spectacular.generators import SchemaGenerator
+
+import sutazai.urls  # noqa: F401 - which discovers the console
+from agents.engine.submit import cancel
+from agents.models import AgentTask, ChatMessage, NodeModel
+from core import audit
+from core.access import api_keys
+from core.models import Allowance, Device, Invitation, MaintenanceRun
+from core.net.breakers import Dependency
+from tests.factories import (
+    make_administrator,
+    make_agent,
+    make_builtin_node,
+    make_node,
+    make_notification,
+    make_session,
+    make_slow_query,
+    make_task,
+    make_team,
+    make_user,
+)
+
+pytestmark = pytest.mark.django_db
+
+LISTS = [model._meta.label for model in admin.site._registry]
+PATHS = [
+    path for path, operations in SchemaGenerator().get_schema(public=True)["paths"].items() if "get" in operations
+]
+PAGES = ["admin:index", "console-dashboard", "console-queue", "console-pools", "console-cache", "console-playground"]
+PANEL = ["panel-dashboard", "panel-chat", "panel-settings", "panel-notifications"]
+
+
+class World:
+    """An administrator, and what there is to see; `grow` makes more of everything."""
+
+    def __init__(self) -> None:
+        self.person = make_administrator(username="first")
+        make_builtin_node()
+        self.node = make_node(name="node", models=("tiny:latest",), slots=1)
+        self.agent = make_agent(self.person, name="helper", content={"model": "tiny"})
+        self.session = make_session(self.person, self.agent)
+        self.task, self.ended = make_task(self.person, self.agent), make_task(self.person, self.agent)
+        cancel(self.ended.pk)
+        self.notification = make_notification(self.person)
+        self.key, text = api_keys.issue(self.person)
+        self.browser = Client()
+        self.browser.force_login(self.person)
+        self.program = Client(headers={"Authorization": f"Bearer {text}"})
+        self._grown = 0
+
+    def grow(self) -> None:
+        self._grown += 1
+        for number in range(3):
+            self._grow(f"{self._grown}-{number}", timezone.now() + timedelta(minutes=10 * self._grown + number))
+
+    def _grow(self, name: str, now: Any) -> None:
+        team = make_team()
+        stranger = make_user(username=f"person-{name}", team=team)
+        Group.objects.create(name=f"group {name}")
+        Invitation.objects.create(token_hash=name, invited_by=stranger, expires_at=now)
+        Device.objects.create(user=self.person, session_key=name, signed_in_at=now, last_seen_at=now)
+        node = make_node(name=f"node-{name}", models=(f"model-{name}:latest",), is_down=True)
+        NodeModel.objects.create(node=self.node, name=f"other-{name}:latest")
+        Dependency(f"mail-{name}")._row()
+        agent = make_agent(self.person, name=f"agent-{name}")
+        self.agent.add_version(created_by=stranger)
+        for owner in (self.person, stranger):
+            session = make_session(owner, agent)
+            task = make_task(owner, self.agent)
+            AgentTask.objects.filter(pk=task.pk).update(session=session)
+            key, _ = api_keys.issue(owner)
+            Allowance.objects.create(key=key, requests_per_minute=1000)
+            make_notification(owner)
+        Allowance.objects.create(user=stranger, requests_per_minute=1000)
+        ChatMessage.objects.create(session=self.session, task=task, role="user", content="Hello", created_at=now)
+        make_slow_query(f"SELECT column_{name.replace('-', '_')}")
+        MaintenanceRun.objects.create(job="tidy", trigger="console", started_at=now)
+        audit.record("node.probed", target=node)
+        interval = IntervalSchedule.objects.create(every=self._grown, period="days")
+        CrontabSchedule.objects.create(minute=str(self._grown))
+        ClockedSchedule.objects.create(clocked_time=now)
+        SolarSchedule.objects.create(event="sunset", latitude=self._grown, longitude=len(name) + ord(name[-1]))
+        PeriodicTask.objects.create(name=f"task {name}", task="core.run_maintenance", interval=interval)
+
+    def address(self, path: str) -> str:
+        """Put the first of everything into a path of the document."""
+        places = {
+            "agents": self.agent.pk,
+            "versions": 1,
+            "keys": self.key.pk,
+            "nodes": self.node.pk,
+            "sessions": self.session.pk,
+            "tasks": self.ended.pk if path.endswith("/receipt/") else self.task.pk,
+            "notifications": self.notification.pk,
+        }
+        return re.sub(r"(\w+)/\{\w+\}", lambda found: f"{found[1]}/{places[found[1]]}", path)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def queries_of(client: Client, address: str) -> list[str]:
+    """What a request asks the database, when who asks is known and nothing else is remembered."""
+    client.get(address)
+    cache.clear()
+    with CaptureQueriesContext(connection) as captured:
+        response = client.get(address)
+    assert response.status_code == 200, response.content[:300]
+    return [query["sql"] for query in captured]
+
+
+def check(world: World, client: Client, address: str) -> None:
+    """Once with more rows than none, once with thrice as many: as many queries."""
+    world.grow()
+    few = queries_of(client, address)
+    world.grow()
+    world.grow()
+    many = queries_of(client, address)
+    assert len(many) <= len(few), "\n".join(many)
+
+
+@pytest.mark.parametrize("label", LISTS)
+def test_lists_of_the_console(world: World, label: str) -> None:
+    model = apps.get_model(label)
+    before = model._default_manager.count()
+    check(world, world.browser, reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"))
+    assert model._default_manager.count() >= before + 6, "World.grow makes none of these"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_addresses_of_the_api(world: World, path: str) -> None:
+    check(world, world.program, world.address(path))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *PANEL])
+def test_pages_that_are_no_list(world: World, page: str) -> None:
+    check(world, world.browser, reverse(page))
