@@ -159,6 +159,7 @@ def _own_secrets() -> tuple[str, ...]:
         settings.API_KEY_PEPPER,
         settings.AUDIT_KEY,
         settings.AUDIT_SIGNING_KEY,
+        settings.METRICS_TOKEN,
         settings.OPERATOR_PASSWORD,
         settings.EMAIL_HOST_PASSWORD or "",  # a server without a password sets None
         settings.OIDC_CLIENT_SECRET,

@@ -35,7 +35,7 @@ from core.api import audit, early, framing, problems, static_files, traces  # is
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
-from core.ops import health, pools, slow_queries, traffic  # isort: skip
+from core.ops import health, metrics, pools, slow_queries, traffic  # isort: skip
 
 die_with_parent()
 
@@ -86,6 +86,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     cache.start()
     pools.start(pools.WEB)
     slow_queries.start()
+    metrics.serve_on_own_port()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(service.stop)

@@ -48,6 +48,12 @@ def secret(name: str, *, generated_in: Path | None) -> str:
     return _strong(name, value)
 
 
+def optional_secret(name: str) -> str:
+    """Read a secret that is `given`; empty where none is."""
+    value = given(name)
+    return _strong(name, value) if value else ""
+
+
 def secrets_list(name: str, *, generated_in: Path | None) -> list[str]:
     """Read one or more secrets with commas between them, newest first, as `secret` reads one."""
     value = given(name)

@@ -18,6 +18,7 @@ from sutazai.env import (
     networks,
     one_of,
     optional_positive_int,
+    optional_secret,
     origin,
     origins,
     positive_float,
@@ -507,6 +508,11 @@ MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 SLOW_QUERY_SECONDS = whole_number("SUTAZAI_SLOW_QUERY_MS", 100) / 1000
 
 # Metrics ----------------------------------------------------------------------------------------------------------
+# Operators read /metrics, and keys of theirs that may do nothing else. So may whoever has this token; and, without any
+# credentials, whoever reaches this port, where one is set.
+METRICS_TOKEN = optional_secret("SUTAZAI_METRICS_TOKEN")
+METRICS_PORT = optional_positive_int("SUTAZAI_METRICS_PORT")
+METRICS_HOST = env.str("SUTAZAI_METRICS_HOST", default="127.0.0.1")
 PROMETHEUS_EXPORT_MIGRATIONS = False
 # The API key with which `manage.py monitor` asks what takes one.
 MONITOR_KEY = given("SUTAZAI_MONITOR_KEY")

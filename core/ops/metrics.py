@@ -7,11 +7,14 @@ holds are read when asked for, so that they are the same whoever answers.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
+from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.utils import timezone
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -19,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from core import cursors
-from core.ops import health, metrics_files
+from core.ops import health, metrics_files, threads
 from core.ops.heartbeat import living_workers
 from core.ops.probes import State
 
@@ -77,6 +80,22 @@ def page(accept: str) -> tuple[str, bytes]:
     return content_type, encode(registry)
 
 
+def serve_on_own_port() -> None:
+    """Serve the page on METRICS_PORT, where that is set, to everybody who reaches it, while this process lives.
+
+    Until the process before this one has left the port, it is tried again.
+    """
+    if settings.METRICS_PORT:
+        threads.start_endless("metrics-port", partial(_serve, settings.METRICS_PORT))
+
+
+def _serve(port: int) -> None:
+    registry = CollectorRegistry()
+    registry.register(_PageOfItsOwnThread())
+    _, thread = start_http_server(port, addr=settings.METRICS_HOST, registry=registry)
+    thread.join()
+
+
 def _counted() -> Collector:
     cursors.publish()
     if os.environ.get(metrics_files.VARIABLE):
@@ -92,6 +111,16 @@ class _Page(Collector):
             yield from reader()
         for deriver in _derivers:
             yield from deriver(Totals(counted))
+
+
+class _PageOfItsOwnThread(_Page):
+    """For a server that has a thread for each request, which ends with the database's connection in its hand."""
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            yield from super().collect()
+        finally:
+            connection.close()
 
 
 @register

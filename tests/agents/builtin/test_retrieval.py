@@ -25,6 +25,7 @@ QUESTIONS = {
     "how to use postgres instead of sqlite": "Grow to PostgreSQL, Redis and RabbitMQ",
     "what jobs run periodically": "Housekeeping",
     "prometheus metrics": "Metrics for Prometheus",
+    "Which queries of the database are slow?": "Find slow queries",
     "where is my data stored": "The data directory and backups",
     "can I access it from another computer": "Access from other computers",
     "my task is stuck in the queue": "Tasks stay queued",

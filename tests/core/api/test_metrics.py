@@ -22,6 +22,27 @@ def test_a_signed_in_operator_sees_them_too(client):
     assert client.get("/metrics", headers={"Accept": "text/html"}).status_code == 200
 
 
+TOKEN = "scrape-qe7Zk1tRm5vYw3Xb9uNc4LhPd8"  # pragma: allowlist secret
+
+
+def test_the_token_of_the_settings_opens_the_metrics_and_nothing_else(client, settings):
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert client.get("/metrics", headers=headers).status_code == 401
+    settings.METRICS_TOKEN = TOKEN
+    assert client.get("/metrics", headers=headers).status_code == 200
+    for path in ("/api/v1/pools", "/api/v1/agents/", "/api/me"):
+        assert client.get(path, headers=headers).status_code == 401
+    for wrong in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer ", TOKEN):
+        assert client.get("/metrics", headers={"Authorization": wrong}).status_code == 401
+    assert client.get("/metrics", headers=bearer(make_operator())).status_code == 200
+    assert client.get("/metrics", headers=bearer(make_user())).status_code == 403
+
+
+def test_without_a_token_in_the_settings_an_empty_one_opens_nothing(client, settings):
+    settings.METRICS_TOKEN = ""
+    assert client.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 401
+
+
 def test_prometheus_gets_the_format_it_asks_for(client):
     accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
     response = client.get("/metrics", headers={**bearer(make_operator()), **accept})

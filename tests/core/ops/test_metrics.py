@@ -1,10 +1,15 @@
+import socket
+import threading
+
 import pytest
+import requests
 from django.contrib.sessions.backends.db import SessionStore
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from core.ops import health, heartbeat, metrics
 from core.ops.health import Health
+from tests.services.server import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -47,3 +52,29 @@ def test_requests_and_queries_are_counted_by_django_prometheus(client):
     names = {key[0] for key in samples(parse_text(metrics.page("")[1].decode()))}
     assert "django_http_requests_before_middlewares_total" in names
     assert "django_db_execute_total" in names
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_own_port_serves_them_without_credentials(settings, wait_until):
+    settings.METRICS_HOST, settings.METRICS_PORT = "127.0.0.1", free_port()
+    with socket.create_server(("127.0.0.1", settings.METRICS_PORT)):  # the process before us is still there
+        metrics.serve_on_own_port()
+    address = f"http://127.0.0.1:{settings.METRICS_PORT}/metrics"
+
+    def answers():
+        try:
+            return requests.get(address, timeout=10)
+        except requests.ConnectionError:
+            return None
+
+    wait_until(lambda: answers() is not None)
+    answer = answers()
+    assert answer.status_code == 200
+    assert ("sutazai_workers",) in samples(parse_text(answer.text))
+
+
+def test_without_a_port_nothing_listens(settings):
+    settings.METRICS_PORT = None
+    before = threading.active_count()
+    metrics.serve_on_own_port()
+    assert threading.active_count() == before
