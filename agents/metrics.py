@@ -18,6 +18,7 @@ from agents.models import AgentTask, ChatSession, Node
 from core.cursors import observe_all
 from core.ops import metrics
 
+LOAD_SECONDS = 0.5  # a model that is there already answers sooner
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 finished = Counter("sutazai_tasks_finished", "Tasks that ended.", ["kind", "status", "error_code"])
@@ -25,12 +26,22 @@ duration = Histogram("sutazai_task_seconds", "From acceptance to the end.", ["ki
 queue_wait = Histogram(
     "sutazai_task_queue_seconds",
     "From acceptance to a slot, for tasks that ended in their first run.",
-    ["kind"],
+    ["kind", "model"],
     buckets=SECONDS,
 )
 first_token = Histogram(
-    "sutazai_task_first_token_seconds", "From acceptance to the first text of the last run.", ["kind"], buckets=SECONDS
+    "sutazai_task_first_token_seconds",
+    "From acceptance to the first text of the last run.",
+    ["kind", "node", "model"],
+    buckets=SECONDS,
 )
+speed = Histogram(
+    "sutazai_tokens_per_second",
+    "How fast answers were written, as the node tells.",
+    ["node", "model"],
+    buckets=(1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 400, 800),
+)
+loads = Counter("sutazai_model_loads", "Answers that waited for their model to be loaded.", ["node", "model"])
 tokens = Counter("sutazai_tokens", "Tokens of answered tasks.", ["direction", "node", "model"])
 truncated = Counter("sutazai_tasks_truncated", "Answers to, or of, a shortened text.", ["kind"])
 degraded = Counter("sutazai_tasks_degraded", "Answers without a language model.", ["kind"])
@@ -41,40 +52,54 @@ interruptions = Counter("sutazai_task_interruptions", "Runs that died with their
 def count(changes: Sequence[Change]) -> None:
     """Count what happened to tasks: they ended, or went back to the queue. Those alike are counted together."""
     times: dict[Any, float] = defaultdict(float)
-    seconds: dict[Any, list[float]] = defaultdict(list)
+    amounts: dict[Any, list[float]] = defaultdict(list)
     for task, _, columns in changes:
         if task.is_finished:
-            _count_end(task, columns, times, seconds)
+            _count_end(task, columns, times, amounts)
         elif "attempts" in columns:
             times[_child(retries, task.kind)] += 1
         elif "interruptions" in columns:
             times[_child(interruptions, task.kind)] += 1
     for counter, number in times.items():
         counter.inc(number)
-    for histogram, amounts in seconds.items():
-        observe_all(histogram, amounts)
+    for histogram, observed in amounts.items():
+        observe_all(histogram, observed)
 
 
 def _count_end(
-    task: AgentTask, columns: Mapping[str, Any], times: dict[Any, float], seconds: dict[Any, list[float]]
+    task: AgentTask, columns: Mapping[str, Any], times: dict[Any, float], amounts: dict[Any, list[float]]
 ) -> None:
     def observe(histogram: Any, until: datetime | None) -> None:
         if until is not None:
-            seconds[histogram].append((until - task.created_at).total_seconds())
+            amounts[histogram].append((until - task.created_at).total_seconds())
 
     kind = task.kind
     times[_child(finished, kind, task.status, columns["error_code"])] += 1
     observe(_child(duration, kind, task.status), columns["finished_at"])
     if not (task.attempts or task.interruptions):
-        observe(_child(queue_wait, kind), task.granted_at)
-    observe(_child(first_token, kind), task.first_output_at)
-    for direction, column in (("prompt", "prompt_tokens"), ("output", "output_tokens")):
-        if number := columns.get(column):
-            times[_child(tokens, direction, columns["receipt"].get("node", ""), task.model)] += number
+        observe(_child(queue_wait, kind, task.model), task.granted_at)
+    observe(_child(first_token, kind, columns["receipt"].get("node", ""), task.model), task.first_output_at)
+    _count_work(task, columns, times, amounts)
     if columns.get("is_truncated"):
         times[_child(truncated, kind)] += 1
     if columns.get("is_degraded"):
         times[_child(degraded, kind)] += 1
+
+
+def _count_work(
+    task: AgentTask, columns: Mapping[str, Any], times: dict[Any, float], amounts: dict[Any, list[float]]
+) -> None:
+    receipt = columns["receipt"]
+    place = receipt.get("node", ""), task.model
+    for direction, column in (("prompt", "prompt_tokens"), ("output", "output_tokens")):
+        if number := columns.get(column):
+            times[_child(tokens, direction, *place)] += number
+    if receipt.get("cached"):
+        return  # what was given again cost the node nothing
+    if tokens_per_second := receipt.get("tokens_per_second"):
+        amounts[_child(speed, *place)].append(tokens_per_second)
+    if receipt.get("load_seconds", 0) >= LOAD_SECONDS:
+        times[_child(loads, *place)] += 1
 
 
 @cache

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import F, Q
 
-from agents.engine import discovery, hints, operations, service_times
+from agents.engine import counts, discovery, hints, operations, service_times
 from agents.engine.owners import this_process
 from agents.engine.process import writer
 from agents.engine.runs import runs
@@ -96,6 +96,7 @@ def free_dead_runners() -> int:
     if not dead:
         return 0
     freed = writer.call(operations.reap, Q(runner__in=dead))
+    counts.freed.inc(freed)
     logger.warning("Freed %d tasks of %d dead processes.", freed, len(dead))
     return freed
 
@@ -120,6 +121,7 @@ def give_back_forgotten() -> None:
         if not runs.holds(task_id, fence):
             change = operations.SendBack(task_id, fence, reason="The run never began.")
             if writer.call(operations.send_back, change):
+                counts.given_back.inc()
                 logger.warning("Task %s was given to this process, which does not run it.", task_id)
 
 
@@ -147,20 +149,22 @@ def reap() -> None:
     silent = AgentTask.objects.running().filter(lease_until__lt=now).exclude(runner="")
     if silent.exists():
         reaped = writer.call(operations.reap, Q(lease_until__lt=now) & ~Q(runner=""))
+        counts.taken_away.inc(reaped)
         logger.warning("Took %d tasks from runners whose lease ran out.", reaped)
     _announce_again(now)
     unclaimed = AgentTask.objects.running().filter(runner="", lease_until__lt=now)
     for task_id in unclaimed.values_list("pk", flat=True)[:ANNOUNCE_BATCH]:
         writer.call(operations.renew_unclaimed, task_id)
+        counts.renewed.inc()
     if AgentTask.objects.unfinished().filter(deadline_at__lte=now).exists():
-        writer.call(operations.expire, EXPIRE_BATCH)
+        counts.expired.inc(writer.call(operations.expire, EXPIRE_BATCH))
 
 
 def _announce_again(now: datetime) -> None:
     """Have grants published once more that nobody took for some seconds: the broker may have lost the messages."""
     patience = timedelta(seconds=settings.REAPER_SECONDS)
     announced_once = AgentTask.objects.running().filter(runner="", granted_at__gt=F("announced_at") - patience)
-    announced_once.filter(announced_at__lt=now - patience).update(announced_at=None)
+    counts.announced_again.inc(announced_once.filter(announced_at__lt=now - patience).update(announced_at=None))
 
 
 caretaker = Caretaker()

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agents.engine import operations
+from agents.engine import counts, operations
 from agents.engine.answer_stream import AnswerStream
 from agents.engine.chosen_model import ModelAtWork
 from agents.engine.grant import Ticket
@@ -50,6 +50,8 @@ class Endings:
         return self._finish(Status.SUCCEEDED, notes=notes, tail=tail, fields=fields)
 
     def failure(self, code: str, detail: str, *, status: "AgentTask.Status" = Status.FAILED) -> operations.Finish:
+        if code in counts.TIMEOUT_CODES:
+            counts.timeouts.labels(code).inc()
         logger.info("The run of task %s on %s failed: %s: %s", self.task.pk, self.model.node, code, detail)
         return self._failed(code, detail, status)
 

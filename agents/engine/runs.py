@@ -18,7 +18,7 @@ from typing import Protocol
 from django.conf import settings
 from django.db import connection
 
-from agents.engine import node_health
+from agents.engine import counts, node_health
 from agents.engine.grant import Ticket
 from agents.engine.operations import Renew, SendBack, renew, send_back, still_held
 from agents.engine.process import writer
@@ -63,7 +63,13 @@ class Run:
         elif renewal.result():
             self.renewed_at = moment
         else:
-            self.stop(StopReason.LOST)
+            self.lose_lease()
+
+    def lose_lease(self) -> None:
+        """Make the run end: its task may be another's by now."""
+        if self.stop_reason is None:
+            counts.leases_lost.inc()
+        self.stop(StopReason.LOST)
 
     def stop(self, reason: StopReason) -> None:
         """Make the run end: shut its connection down, whatever it waits for."""
@@ -155,7 +161,7 @@ class Runs:
         oldest = time.monotonic() - settings.LEASE_SECONDS * 2 / 3
         for run in runs:
             if run.renewed_at < oldest:
-                run.stop(StopReason.LOST)
+                run.lose_lease()
 
 
 runs = Runs()

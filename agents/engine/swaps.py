@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 
+from agents.engine import counts
 from agents.engine.statements import Place
 from agents.models import NodeModel
 
@@ -81,7 +83,10 @@ class Residency:
 
     def write(self) -> None:
         """Write down what was loaded and what had to go; the next probe knows better."""
+        models = {place.id: place.model for place in self._places}
         for place_id in sorted(self._changed):
+            if place_id not in self._kept_until:
+                transaction.on_commit(counts.model_swaps.labels(models[place_id]).inc, robust=True)
             NodeModel.objects.filter(pk=place_id).update(
                 is_loaded=place_id in self._kept_until, kept_until=self._kept_until.get(place_id)
             )

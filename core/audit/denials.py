@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from core.audit import context
+from core.audit import context, counts
 from core.audit.entries import Outcome, Subject, columns
 from core.models import AuditEntry
 from core.models.audit import REPEAT_SECONDS
@@ -96,6 +96,7 @@ def denied(subject: Subject, *, action: str = ACCESS, detail: str = "") -> None:
     try:
         _denials.note(action, subject, detail)
     except (DatabaseError, InterfaceError):
+        counts.not_written.inc()
         logger.exception("A denial could not be written down: %s %s", action, subject.name)
 
 
@@ -110,6 +111,7 @@ def _try_to_write(denial: _Denial) -> bool:
     try:
         write(denial.repeat_id, denial.columns, denial.count)
     except (DatabaseError, InterfaceError) as error:
+        counts.written_later.inc()
         logger.warning("A denial is written down later: %s", error)
         return False
     return True

@@ -7,7 +7,7 @@ from itertools import islice
 
 from django.db.models import Min
 
-from core.audit import checkpoints
+from core.audit import checkpoints, counts
 from core.audit.seal import BATCH, NO_SEAL, Link, links, seal_of
 from core.models import AuditBeginning, AuditCheckpoint, AuditEntry
 
@@ -59,6 +59,8 @@ def verify() -> Verdict:
     while finding and _start(moved := checkpoints.beginning()) != _start(begun):
         begun = moved  # what the walk missed had just been removed for its age
         last, finding = _walk(begun)
+    if finding:
+        counts.damaged.inc()
     tail = AuditEntry.objects.unsealed()
     oldest = tail.aggregate(oldest=Min("created_at"))["oldest"]
     return Verdict(begun, last - _start(begun)[0], finding, tail.count(), oldest)

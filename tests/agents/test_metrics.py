@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 import agents.metrics as engine_metrics
-from agents.engine import execution, operations, submit
+from agents.engine import caretaker, execution, operations, submit
+from agents.engine import counts as engine_counts
 from agents.engine.process import writer
 from agents.engine.transitions import Status
 from agents.models import AgentTask, Node
@@ -67,10 +68,13 @@ def test_an_answer_is_counted_with_its_tokens_and_times(counted):
     assert counted("sutazai_task_seconds_sum", kind="chat", status="succeeded") == pytest.approx(
         (task.finished_at - task.created_at).total_seconds()
     )
-    assert counted("sutazai_task_first_token_seconds_sum", kind="chat") == pytest.approx(
+    labels = {"node": node.name, "model": "tiny:latest"}
+    assert counted("sutazai_task_first_token_seconds_sum", kind="chat", **labels) == pytest.approx(
         (task.first_output_at - task.created_at).total_seconds()
     )
-    assert counted("sutazai_task_queue_seconds_count", kind="chat") == 1
+    assert counted("sutazai_task_queue_seconds_count", kind="chat", model="tiny:latest") == 1
+    assert counted("sutazai_tokens_per_second_count", **labels) == 1
+    assert counted("sutazai_tokens_per_second_sum", **labels) == pytest.approx(task.receipt["tokens_per_second"])
     assert counted("sutazai_tasks_degraded_total", kind="chat") == 0
 
 
@@ -94,8 +98,8 @@ def test_a_cancelled_task_is_counted_without_what_it_never_had(counted):
     assert submit.cancel(task.pk)
     assert not submit.cancel(task.pk)
     assert counted("sutazai_tasks_finished_total", kind="chat", status="cancelled", error_code="cancelled") == 1
-    assert counted("sutazai_task_queue_seconds_count", kind="chat") == 0
-    assert counted("sutazai_task_first_token_seconds_count", kind="chat") == 0
+    assert counted("sutazai_task_queue_seconds_count", kind="chat", model="tiny:latest") == 0
+    assert counted("sutazai_task_first_token_seconds_count", kind="chat", node="", model="tiny:latest") == 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -110,6 +114,32 @@ def test_retries_and_interruptions_are_counted_and_graceful_stops_are_not(counte
     assert counted("sutazai_task_retries_total", kind="chat") == 1
     assert counted("sutazai_task_interruptions_total", kind="chat") == 1
     assert counted("sutazai_tasks_finished_total", kind="chat", status="succeeded", error_code="") == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_load_of_a_model_is_counted_and_a_wait_in_vain(counted):
+    owner = make_user()
+    with OllamaTestServer(models=["tiny"], load_seconds=engine_metrics.LOAD_SECONDS) as server:
+        node = make_node(name="loading", url=server.url, models=("tiny:latest",), gap_timeout_seconds=1)
+        agent = make_agent(owner, content={"model": "tiny"})
+        for _ in range(2):
+            assert run(make_task(owner, agent)).status == "succeeded"
+        run(make_task(owner, agent, message="[[t9-stall3]]"))
+    assert counted("sutazai_model_loads_total", node=node.name, model="tiny:latest") == 1
+    assert counted("sutazai_timeouts_total", error_code="gap-timeout") == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_caretaker_does_is_counted(counted):
+    make_builtin_node()
+    owner = make_user()
+    silent, late = make_task(owner), make_task(owner)
+    past = timezone.now() - timedelta(minutes=1)
+    AgentTask.objects.filter(pk=silent.pk).update(runner="elsewhere", lease_until=past)
+    AgentTask.objects.filter(pk=late.pk).update(deadline_at=past)
+    caretaker.reap()
+    assert counted("sutazai_reaper_actions_total", action="taken-from-a-silent-runner") == 1
+    assert counted("sutazai_reaper_actions_total", action="ended-at-its-deadline") == 1
 
 
 @pytest.mark.django_db
@@ -156,8 +186,9 @@ def test_the_cost_of_a_scrape_does_not_grow(django_assert_max_num_queries):
 
 
 def test_no_label_names_a_person():
-    labels = {name for metric in vars(engine_metrics).values() for name in getattr(metric, "_labelnames", ())}
-    assert labels == {"kind", "status", "error_code", "direction", "node", "model"}
+    metrics = [*vars(engine_metrics).values(), *vars(engine_counts).values()]
+    labels = {name for metric in metrics for name in getattr(metric, "_labelnames", ())}
+    assert labels == {"kind", "status", "error_code", "direction", "node", "model", "action"}
 
 
 WORKER = """

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 from django.db import OperationalError, connection
+from prometheus_client import REGISTRY
 
 from agents.engine import execution, runs
 from agents.engine.grant import Ticket
@@ -108,11 +109,12 @@ def test_a_renewal_that_fails_is_tried_again_and_one_that_is_refused_ends_the_ru
     failed.set_exception(OperationalError("away"))
     refused.set_result(False)
     run = Run(Ticket(make_agent().pk, 1, 0))
-    was = run.renewed_at
+    was, lost = run.renewed_at, REGISTRY.get_sample_value("sutazai_leases_lost_total")
     run.renewed(was + 1, failed)
     assert (run.renewed_at, run.stop_reason) == (was, None)
     run.renewed(was + 2, refused)
     assert (run.renewed_at, run.stop_reason) == (was, StopReason.LOST)
+    assert REGISTRY.get_sample_value("sutazai_leases_lost_total") == lost + 1
 
 
 def test_a_second_message_finds_nothing_to_do(started_writer):

@@ -1,6 +1,7 @@
 """Nodes that hold few models at a time: the order in which these are loaded."""
 
 import pytest
+from prometheus_client import REGISTRY
 
 from agents.engine import execution, operations
 from agents.engine.queue import overview
@@ -49,6 +50,10 @@ def loaded() -> list[str]:
     return sorted(NodeModel.objects.filter(is_loaded=True).values_list("name", flat=True))
 
 
+def swapped() -> float:
+    return sum(REGISTRY.get_sample_value("sutazai_model_swaps_total", {"model": model}) or 0 for model in (A, B, C))
+
+
 def test_equal_models_go_together(node, agents):
     for model in (A, B, A, A, C, A, B, C):
         submit_task(agents[model])
@@ -59,11 +64,13 @@ def test_equal_models_go_together(node, agents):
 @pytest.mark.django_db(transaction=True)
 def test_a_server_with_room_for_one_model_loads_three_times_for_three_models(agents, started_writer, settings):
     settings.SWAP_WAIT_SECONDS = 30
+    before = swapped()
     with OllamaTestServer(models=[A, B, C], max_loaded=1, load_seconds=0.05) as server:
         make_node(A, B, C, slots=1, max_loaded_models=1, url=server.url)
         tasks = [submit_task(agents[model], "[[t3]]") for model in (A, B, A, A, C, A, B, C)]
         execution.run(tasks[0].pk)
         assert server.stats()["loads"] == 3
+    assert swapped() == before + 2
     check(Snapshot.read())
     waits = [phase["seconds"] for task in AgentTask.objects.all() for phase in task.receipt["phases"][:1]]
     assert len(waits) == 8

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 from django.db import OperationalError, connection, transaction
+from prometheus_client import REGISTRY
 
 from core import audit
 from core.audit import context, denials, sealer
@@ -102,8 +103,11 @@ def test_a_denial_never_fails_and_is_written_once_the_database_is_back(monkeypat
     with time_machine.travel(MOMENT, tick=False):
         with monkeypatch.context() as patch:
             patch.setattr(denials, "write", away)
+            told = REGISTRY.get_sample_value("sutazai_audit_failures_total", {"what": "written-later"})
             audit.denied(PATH)
             denials.flush()
+            later = REGISTRY.get_sample_value("sutazai_audit_failures_total", {"what": "written-later"})
+        assert later > told
         assert not AuditEntry.objects.exists()
         assert counts() == {PATH.name: 1}
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.db.models import F
+from prometheus_client import REGISTRY
 
 from core import audit
 from core.audit import checkpoints, seal, sealer, verification
@@ -49,9 +50,11 @@ def swap(first: int, second: int, columns: list[str]) -> None:
 
 
 def assert_found(kind: str, place: int) -> None:
+    told = REGISTRY.get_sample_value("sutazai_audit_failures_total", {"what": "damaged"})
     verdict = verify()
     assert verdict.finding is not None
     assert (verdict.finding.kind, verdict.finding.sequence) == (kind, place)
+    assert REGISTRY.get_sample_value("sutazai_audit_failures_total", {"what": "damaged"}) == told + 1
     assert verdict.intact == place - 1
 
 
