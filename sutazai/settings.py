@@ -201,7 +201,6 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "core.access.sign_in.middleware.SignInMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 ROOT_URLCONF = "sutazai.urls"
 WSGI_APPLICATION = "sutazai.wsgi.application"

@@ -43,6 +43,8 @@ PAGES = {
     "audit-none": "core/auditentry/?q=nobody",
     "limits": "core/allowance/",
     "runs": "core/maintenancerun/",
+    "slow-queries": "core/slowquery/",
+    "slow-queries-none": "core/slowquery/?q=nobody",
     "pools": "pools/",
     "schedules": "django_celery_beat/periodictask/",
     "cache": "cache/",
@@ -64,6 +66,7 @@ ROWS = {
     "audit-denial": "core/auditentry/?outcome__exact=refused",
     "schedule": "django_celery_beat/periodictask/",
     "run": "core/maintenancerun/",
+    "slow-query": "core/slowquery/",
 }
 # Everybody's own pages, and pages before any.
 OWN = {
