@@ -23,6 +23,7 @@ class CoreConfig(AppConfig):
         from core.audit import signals  # noqa: F401
         from core.cache import figures  # noqa: F401
         from core.ops import jobs, schedules  # noqa: F401
+        from core.ops.alerts import platform, watch  # noqa: F401
 
         if settings.REDIS_URL:
             # Threads that were the first to need it, at the same time, would each find half of it.

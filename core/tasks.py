@@ -1,6 +1,7 @@
 """Celery's door to maintenance and emails, and a worker's word that it lives."""
 
 import logging
+import os
 import uuid
 from typing import Any
 
@@ -11,7 +12,8 @@ from core import audit, cache
 from core.audit import sealer
 from core.models import MaintenanceRun
 from core.notifications import emails
-from core.ops import maintenance
+from core.ops import maintenance, metrics_files
+from core.ops.alerts import watch
 from core.ops.heartbeat import heartbeat
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ def start_heartbeat(**_: Any) -> None:
     heartbeat.start()
     sealer.start()
     cache.start()
+    if os.environ.get(metrics_files.VARIABLE):  # else the web process shares no figures with us
+        watch.start()
 
 
 @worker_shutting_down.connect

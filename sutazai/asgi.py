@@ -36,6 +36,7 @@ from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.audit import sealer  # isort: skip
 from core.ops import health, metrics, pools, slow_queries, traffic  # isort: skip
+from core.ops.alerts import watch  # isort: skip
 
 die_with_parent()
 
@@ -87,6 +88,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     pools.start(pools.WEB)
     slow_queries.start()
     metrics.serve_on_own_port()
+    watch.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await asyncio.to_thread(service.stop)

@@ -67,6 +67,7 @@ UNFOLD = {
             {
                 "items": [
                     _item("Dashboard", "monitoring", "admin:index"),
+                    _item("Alerts", "notification_important", "admin:core_alert_changelist", "core.view_alert"),
                     _item("Playground", "forum", "console-playground", "agents.add_agenttask"),
                 ],
             },

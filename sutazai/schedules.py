@@ -23,6 +23,7 @@ MAINTENANCE = {
     "delete_token_families": timedelta(hours=1),
     "send_due_emails": timedelta(minutes=5),
     "delete_read_notifications": timedelta(days=1),
+    "delete_resolved_alerts": timedelta(days=1),
     "sweep_cache": timedelta(hours=1),
     "warm_cache": timedelta(hours=1),
     "delete_maintenance_runs": timedelta(days=1),

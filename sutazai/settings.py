@@ -463,6 +463,8 @@ RETRY_BASE_SECONDS = positive_float("SUTAZAI_RETRY_BASE_SECONDS", 2)
 RETRY_CAP_SECONDS = positive_float("SUTAZAI_RETRY_CAP_SECONDS", 300)
 # Tasks waiting for one model; more are refused with 503, so that nobody waits in a queue without an end.
 MAX_QUEUED_PER_MODEL = positive_int("SUTAZAI_MAX_QUEUED_PER_MODEL", 10_000)
+# Longer than that nobody should wait for a model: an alert fires.
+QUEUE_WAIT_TARGET_SECONDS = positive_float("SUTAZAI_QUEUE_WAIT_TARGET_SECONDS", 300)
 # Who waits so long moves up a class of priority.
 QUEUE_AGING_SECONDS = positive_float("SUTAZAI_QUEUE_AGING_SECONDS", 60)
 # Who waits so long for a model that is not loaded has one that is loaded make room (Node.max_loaded_models).
@@ -496,6 +498,7 @@ SIGN_IN_SESSION_MAX_AGE_DAYS = positive_int("SUTAZAI_SIGN_IN_SESSION_MAX_AGE_DAY
 CHAT_SESSION_IDLE_HOURS = positive_int("SUTAZAI_CHAT_SESSION_IDLE_HOURS", 24)
 NOTIFICATION_DAYS = positive_int("SUTAZAI_NOTIFICATION_DAYS", 90)  # for those that were read
 MAINTENANCE_HISTORY_DAYS = positive_int("SUTAZAI_MAINTENANCE_HISTORY_DAYS", 30)
+ALERT_DAYS = positive_int("SUTAZAI_ALERT_DAYS", 90)  # for those that were resolved
 # Older entries of the audit log are removed (core.audit.retention), and written to a folder before, if not to "none".
 AUDIT_KEEP_DAYS = whole_number("SUTAZAI_AUDIT_KEEP_DAYS", 0)  # 0: for ever
 _audit_archive = env.str("SUTAZAI_AUDIT_ARCHIVE", default=str(DATA_DIR / "audit"))

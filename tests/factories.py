@@ -10,9 +10,10 @@ from agents.engine.discovery import ensure_builtin
 from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
-from core.models import Notification, Role, SlowQuery, Team, User
+from core.models import Alert, Notification, Role, SlowQuery, Team, User, alert_about
 from core.net import breakers
 from core.ops import clock
+from core.ops.alerts import rules
 from core.ops.sql_text import fingerprint
 
 _numbers = itertools.count(1)
@@ -54,6 +55,26 @@ def make_notification(person: User, title: str = "New sign-in", **fields: Any) -
     """Something that a person was told in the product and has not read."""
     defaults = {"event": "new-sign-in", "link": "/account/", "created_at": timezone.now()}
     return Notification.objects.create(person=person, title=title, **{**defaults, **fields})
+
+
+def make_alert(name: str = "NodeLost", **fields: Any) -> Alert:
+    """Something that is wrong, of a rule that there is, and that operators were told of."""
+    now = timezone.now()
+    labels = {"node": f"gpu-{next(_numbers)}"} if name == "NodeLost" else {}
+    rule = rules.find(name)
+    assert rule is not None
+    defaults = {
+        "labels": labels,
+        "about": alert_about(fields.get("labels", labels)),
+        "title": rule.title_for(fields.get("labels", labels)),
+        "severity": rule.severity,
+        "value": 0,
+        "limit": 1,
+        "since": now,
+        "fired_at": now,
+        "told_at": now,
+    }
+    return Alert.objects.create(name=name, **{**defaults, **fields})
 
 
 def make_builtin_node() -> Node:

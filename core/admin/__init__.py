@@ -1,6 +1,7 @@
 """The platform's console pages. Django imports this package to register them."""
 
 from core.admin import (
+    alerts,
     api_keys,
     audit,
     breakers,
@@ -16,6 +17,7 @@ from core.admin import (
 )
 
 __all__ = [
+    "alerts",
     "api_keys",
     "audit",
     "breakers",

@@ -5,10 +5,11 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
-from core.admin import cache, dashboard, doors, pools
+from core.admin import alerts, cache, dashboard, doors, pools
 
 urlpatterns = [
     path("dashboard/", admin.site.admin_view(dashboard.refresh), name="console-dashboard"),
+    path("alerts/", admin.site.admin_view(alerts.watched), name="console-alerts-watched"),
     path("cache/", admin.site.admin_view(cache.overview), name="console-cache"),
     path("cache/invalidate/", admin.site.admin_view(cache.invalidate), name="console-cache-invalidate"),
     path("cache/clear/", admin.site.admin_view(cache.clear), name="console-cache-clear"),

@@ -1,5 +1,6 @@
 """What the platform stores."""
 
+from core.models.alert import Alert, AlertSilence, alert_about
 from core.models.api_key import ApiKey
 from core.models.audit import AppendOnlyError, AuditBeginning, AuditCheckpoint, AuditEntry, SignedPlace
 from core.models.base import UUIDModel, uuid7
@@ -19,6 +20,8 @@ from core.models.user import DEFAULT_TEAM_ID, Team, User
 
 __all__ = [
     "DEFAULT_TEAM_ID",
+    "Alert",
+    "AlertSilence",
     "Allowance",
     "ApiKey",
     "AppendOnlyError",
@@ -50,5 +53,6 @@ __all__ = [
     "UUIDModel",
     "User",
     "Verb",
+    "alert_about",
     "uuid7",
 ]

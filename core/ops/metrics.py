@@ -103,6 +103,11 @@ def _counted() -> Collector:
     return REGISTRY
 
 
+def series() -> Iterator[tuple[str, dict[str, str], float]]:
+    """All that the page says now: name, labels and value."""
+    return ((sample.name, sample.labels, sample.value) for family in _Page().collect() for sample in family.samples)
+
+
 class _Page(Collector):
     def collect(self) -> Iterator[Metric]:
         counted = list(_counted().collect())

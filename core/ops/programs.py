@@ -19,7 +19,7 @@ GRANIAN_LOGGING = Path(__file__).with_name("granian_logging.json")
 HEADERS_TIMEOUT_SECONDS = 10  # for a request's headers to arrive; the dispatcher limits the time of its body
 # Of a worker, besides those that run tasks (see `agents.engine.room`).
 SPARE_THREADS = 4
-HEALTH_TIMEOUT_SECONDS = 0.5
+START_TIMEOUT_SECONDS = 0.5
 # Celery warns at length because messages might be pickled; ours are JSON only.
 NO_ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 
@@ -38,9 +38,9 @@ def web_address() -> str:
     return f"http://{_local_host()}:{settings.PORT}"
 
 
-def web_answers() -> bool:
+def web_answers(timeout_seconds: float = START_TIMEOUT_SECONDS) -> bool:
     """Tell whether the web process serves: it listens long before."""
-    connection = http.client.HTTPConnection(_local_host(), settings.PORT, timeout=HEALTH_TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(_local_host(), settings.PORT, timeout=timeout_seconds)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == http.client.OK

@@ -17,6 +17,7 @@ SERVICE_VARIABLES = {
     "redis": "SUTAZAI_TEST_REDIS_URL",
     "rabbitmq": "SUTAZAI_TEST_RABBITMQ_URL",
     "chromium": "SUTAZAI_TEST_CHROMIUM",
+    "promtool": "SUTAZAI_TEST_PROMTOOL",
 }
 
 
@@ -33,6 +34,7 @@ class Services:
             SERVICE_VARIABLES["redis"]: self.redis.url,
             SERVICE_VARIABLES["rabbitmq"]: self.rabbitmq.url,
             SERVICE_VARIABLES["chromium"]: str(program("usr/bin/chromium")),
+            SERVICE_VARIABLES["promtool"]: str(program("usr/bin/promtool")),
         }
 
 

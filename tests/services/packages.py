@@ -12,6 +12,7 @@ PROOFS = {
     "usr/bin/redis-server": "redis-server",
     "usr/lib/rabbitmq/bin/rabbitmq-server": "rabbitmq-server",
     "usr/bin/chromium": "chromium",
+    "usr/bin/promtool": "prometheus",
 }
 POLICY = Path("/usr/sbin/policy-rc.d")
 

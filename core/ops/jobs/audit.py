@@ -1,16 +1,19 @@
 """The audit log looked after: signed where it stands, checked from its beginning, shortened where that is wanted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from django.conf import settings
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 
 from core.audit import checkpoints, retention, verification
 from core.audit.seal import head
 from core.audit.verification import LogDamagedError
-from core.models import AuditCheckpoint, AuditEntry
-from core.ops import maintenance
+from core.models import AuditCheckpoint, AuditEntry, MaintenanceRun
+from core.ops import maintenance, metrics
 
 VERIFY = "verify_audit_log"
+VERDICTS = 20  # runs among which one told something
 
 
 def _figures() -> Mapping[str, int]:
@@ -33,6 +36,20 @@ def verify_audit_log() -> str:
     if verdict.finding:
         raise LogDamagedError(verdict.finding.text)
     return f"All {verdict.intact} sealed entries hold. {verdict.told_of_removal}".strip()
+
+
+@metrics.register
+def verdict_metrics() -> Iterator[Metric]:
+    """Say nothing before the first check; a check that failed for another reason is no verdict."""
+    verdict = GaugeMetricFamily("sutazai_audit_log_intact", "1: the last check of the audit log found no damage.")
+    runs = MaintenanceRun.objects.filter(job=VERIFY).order_by("-pk")
+    damaged = MaintenanceRun.Status.FAILED, LogDamagedError.__name__
+    for status, error in runs.values_list("status", "error")[:VERDICTS]:
+        is_damaged = (status, error.partition(":")[0]) == damaged
+        if is_damaged or status == MaintenanceRun.Status.SUCCEEDED:
+            verdict.add_metric([], not is_damaged)
+            break
+    yield verdict
 
 
 def _removable() -> Mapping[str, int]:

@@ -11,6 +11,8 @@ from django.utils import timezone
 from core.access import known_devices
 from core.access.limits import windows
 from core.models import (
+    Alert,
+    AlertSilence,
     Device,
     IdempotencyRecord,
     MaintenanceRun,
@@ -118,6 +120,17 @@ def delete_read_notifications() -> str:
     old = Notification.objects.filter(created_at__lt=_hours_ago(24 * settings.NOTIFICATION_DAYS))
     deleted = delete_in_batches(old.filter(Q(in_app=False) | Q(read_at__isnull=False)))
     return f"Deleted {deleted} notifications."
+
+
+@maintenance.job(
+    "delete_resolved_alerts",
+    "Delete alerts that were resolved long ago, and silences that are over",
+    figures=lambda: {"alerts": Alert.objects.count(), "silences": AlertSilence.objects.count()},
+)
+def delete_resolved_alerts() -> str:
+    old = Alert.objects.filter(resolved_at__lt=_hours_ago(24 * settings.ALERT_DAYS))
+    silences = AlertSilence.objects.filter(until__lt=timezone.now())
+    return f"Deleted {delete_in_batches(old)} alerts and {delete_in_batches(silences)} silences."
 
 
 def _hours_ago(hours: int) -> datetime:

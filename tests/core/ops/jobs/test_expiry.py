@@ -6,10 +6,19 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from core.access.limits import windows
-from core.models import IdempotencyRecord, MaintenanceRun, Notification, SlowQuery, TokenUse, uuid7
+from core.models import (
+    Alert,
+    AlertSilence,
+    IdempotencyRecord,
+    MaintenanceRun,
+    Notification,
+    SlowQuery,
+    TokenUse,
+    uuid7,
+)
 from core.ops import maintenance
 from core.ops.jobs import expiry
-from tests.factories import make_notification, make_slow_query, make_user
+from tests.factories import make_alert, make_notification, make_slow_query, make_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -132,3 +141,17 @@ def test_notifications_are_kept_for_their_days_once_they_were_read(settings):
     assert (row.before, row.after) == ({"notifications": 6}, {"notifications": 4})
     titles = set(Notification.objects.values_list("title", flat=True))
     assert titles == {"read, 89", "unread, 89", "by email alone, 89", "unread, 91"}
+
+
+def test_alerts_are_deleted_long_after_they_were_resolved_and_silences_when_they_are_over(settings):
+    settings.ALERT_DAYS = 30
+    now = timezone.now()
+    make_alert(resolved_at=now - timedelta(days=31))
+    recent = make_alert(resolved_at=now - timedelta(days=29))
+    firing = make_alert(since=now - timedelta(days=99))
+    silence = {"reason": "x", "by": "ada", "since": now - timedelta(hours=2)}
+    AlertSilence.objects.create(name="NodeLost", until=now - timedelta(hours=1), **silence)
+    AlertSilence.objects.create(name="NodeLost", about="node=a", until=now + timedelta(hours=1), **silence)
+    assert run("delete_resolved_alerts").summary == "Deleted 1 alerts and 1 silences."
+    assert set(Alert.objects.all()) == {recent, firing}
+    assert AlertSilence.objects.get().about == "node=a"

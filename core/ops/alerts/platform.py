@@ -1,0 +1,177 @@
+"""The platform's own alerts."""
+
+from datetime import timedelta
+
+from core.models import Alert
+from core.ops.alerts.expressions import Both, Compared, Increase, Latest, Metric, Missing, Quantile, Ratio
+from core.ops.alerts.rules import Rule, Unit, register
+
+CRITICAL, WARNING = Alert.Severity.CRITICAL, Alert.Severity.WARNING
+AT_ONCE = timedelta(0)
+
+# A handful of requests at night are no measure of anything.
+MIN_REQUESTS = 20
+BACKUP_SECONDS = 26 * 3600  # a backup a day, and two hours for it to be made
+
+# What waits for a model is asked for by POST. How long that takes is the queue's and the model's affair.
+_QUICK = Metric("api_request_duration_seconds_bucket", unlike=(("method", "POST"),))
+_REQUESTS = Increase(Metric("api_request_total"))
+_SERVER_ERRORS = Increase(Metric("api_request_total", like=(("status", "5.."),)))
+
+register(
+    Rule(
+        name="APIResponseSlow",
+        title="Answers are slow",
+        watches="What 95 % of the answers of 5 minutes do not exceed. Requests by POST do not count: they may wait for"
+        " a model.",
+        condition=Compared(Quantile(0.95, Increase(_QUICK, by=("le",))), ">", 5),
+        holds_for=timedelta(minutes=1),
+        severity=WARNING,
+        unit=Unit.SECONDS,
+        why="People wait for pages and lists that need no model.",
+        help="Look at the pools first: where one is full, requests wait for it. Then look for a machine that is short"
+        " of processors or memory, and for a database that is: statements that take long, a disk that is slow. If"
+        " the load has simply grown, give the web process more threads (SUTAZAI_WEB_THREADS), or PostgreSQL.",
+        page="console-pools",
+    )
+)
+register(
+    Rule(
+        name="APIErrorsHigh",
+        title="Many requests fail",
+        watches="The share of the requests of 5 minutes that failed by this server's fault (status 500 and above),"
+        f" where there were more than {MIN_REQUESTS}.",
+        condition=Both(Compared(Ratio(_SERVER_ERRORS, _REQUESTS), ">", 0.05), Compared(_REQUESTS, ">", MIN_REQUESTS)),
+        holds_for=timedelta(minutes=1),
+        severity=CRITICAL,
+        unit=Unit.SHARE,
+        why="Programs and people get errors instead of answers.",
+        help="Read the log of the web process: each error stands there with its request's id. Status 503 means that"
+        " something is away: look at the dashboard's table of the platform, at the breakers and at the pools. Tasks"
+        " that were accepted are not lost.",
+        page="admin:index",
+    )
+)
+register(
+    Rule(
+        name="PoolNearlyFull",
+        title="The pool {pool} of {process} is nearly full",
+        watches="The share of a pool that a process uses.",
+        condition=Compared(Latest(Metric("sutazai_pool_utilisation"), by=("pool", "process")), ">", 0.8),
+        holds_for=timedelta(minutes=1),
+        severity=WARNING,
+        unit=Unit.SHARE,
+        why="When it is full, who comes waits for some seconds and then fails.",
+        help="The page of the pools says for each of them what to look at first, and which setting makes it larger.",
+        page="console-pools",
+    )
+)
+register(
+    Rule(
+        name="ActiveSessionsHigh",
+        title="Unusually many people are signed in",
+        watches="Sign-in sessions that have not expired.",
+        condition=Compared(Latest(Metric("sutazai_sign_in_sessions")), ">", 1000),
+        holds_for=timedelta(minutes=5),
+        severity=WARNING,
+        unit=Unit.COUNT,
+        why="Either many people came, or a program signs in again and again instead of keeping its session.",
+        help="Look in the list of devices for one person with very many sign-ins. A program should use an API key."
+        " Old sessions are deleted by the job delete_sign_in_sessions; run it now if its last run failed.",
+        page="admin:core_device_changelist",
+    )
+)
+register(
+    Rule(
+        name="APIHealthEndpointDown",
+        title="The web process does not answer",
+        watches="/health answers.",
+        condition=Missing(Metric("sutazai_health_up")),
+        holds_for=timedelta(minutes=1),
+        severity=CRITICAL,
+        unit=Unit.TRUTH,
+        why="Nobody reaches the API, the console or the pages. Workers go on with what was accepted.",
+        help="See whether the group runs; `manage.py up` starts a web process again that died. If it runs, it hangs or"
+        " listens elsewhere than SUTAZAI_HOST and SUTAZAI_PORT say: read the end of its log, then restart it. Nothing"
+        " that was accepted is lost by that.",
+        page="admin:index",
+    )
+)
+register(
+    Rule(
+        name="APIResponseTimeSlow",
+        title="/health answers slowly",
+        watches="How long /health takes, which asks nobody.",
+        condition=Compared(Latest(Metric("sutazai_health_seconds")), ">", 1),
+        holds_for=timedelta(minutes=2),
+        severity=WARNING,
+        unit=Unit.SECONDS,
+        why="It is answered from memory, so the web process itself, or its machine, is overloaded.",
+        help="Look for what takes the machine's processors, and whether it swaps. Streams and requests slow down with"
+        " it: give the machine to SutazAI alone, or move the workers to another one.",
+        page="admin:index",
+    )
+)
+register(
+    Rule(
+        name="APIDependencyMissing",
+        title="The part “{dependency}” is away",
+        watches="Each part that SutazAI depends on works.",
+        condition=Compared(Latest(Metric("api_dependency_status"), by=("dependency",)), "==", 0),
+        holds_for=timedelta(minutes=5),
+        severity=CRITICAL,
+        unit=Unit.TRUTH,
+        why="SutazAI works around it where it can: tasks are accepted and wait, or run later than usual.",
+        help="The dashboard's table of the platform says how it was found. Start it again, or see whether its address"
+        " in the settings still holds and the network lets us through. Nothing has to be restarted here afterwards.",
+        page="admin:index",
+    )
+)
+register(
+    Rule(
+        name="DiskNearlyFull",
+        title="The disk is nearly full",
+        watches="The free share of the disk that holds the data.",
+        condition=Compared(
+            Ratio(Latest(Metric("sutazai_disk_free_bytes")), Latest(Metric("sutazai_disk_size_bytes"))), "<", 0.1
+        ),
+        holds_for=timedelta(minutes=5),
+        severity=CRITICAL,
+        unit=Unit.SHARE,
+        why="Without room nothing can be accepted, and answers that are under way cannot be kept.",
+        help="Make room: old backups and archives of the audit log in the data folder, what other programs left. Then"
+        " run the jobs that delete old rows, and vacuum_database last, which gives their room back.",
+        page="admin:core_maintenancerun_changelist",
+    )
+)
+register(
+    Rule(
+        name="AuditChainBroken",
+        title="The audit log does not hold",
+        watches="The last check of the audit log found no damage.",
+        condition=Compared(Latest(Metric("sutazai_audit_log_intact")), "==", 0),
+        holds_for=AT_ONCE,
+        severity=CRITICAL,
+        unit=Unit.TRUTH,
+        why="Somebody altered, removed or moved entries, or the key that seals them is another one.",
+        help="See first whether SUTAZAI_AUDIT_KEY was changed: put the old one back. Otherwise keep a copy of the"
+        " database as it is, run `manage.py audit verify`, which names the first entry that is wrong, and compare with"
+        " the signed checkpoints and backups that you keep elsewhere.",
+        page="admin:core_auditentry_changelist",
+    )
+)
+register(
+    Rule(
+        name="BackupTooOld",
+        title="The newest backup is too old",
+        watches="The age of the newest good backup; where none was ever made, nothing is said.",
+        condition=Compared(Latest(Metric("sutazai_backup_age_seconds")), ">", BACKUP_SECONDS),
+        holds_for=timedelta(minutes=5),
+        severity=CRITICAL,
+        unit=Unit.AGE,
+        why="What was done since then would be lost with the disk.",
+        help="See in the list of runs why the last backup failed, and whether its schedule is enabled and the worker"
+        " lives. Then make one by hand.",
+        page="admin:core_maintenancerun_changelist",
+    )
+)

@@ -1,0 +1,141 @@
+"""What metrics say for minutes, and what fires then: the same for Prometheus and for our own watch."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+STEP_SECONDS = 15
+HOUR = 3600
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """series: values every 15 s, as promtool writes them. firing: by minute, the labels of each that fires then."""
+
+    what: str
+    alert: str
+    series: Mapping[str, str]
+    firing: Mapping[int, Sequence[Labels]] = field(default_factory=dict)
+
+
+ONE: Sequence[Labels] = [{}]
+NONE: Sequence[Labels] = []
+
+
+def _requests(bad_a_step: int, good_a_step: int) -> dict[str, str]:
+    return {
+        'api_request_total{method="GET",endpoint="agents",status="200"}': f"5+{good_a_step}x40",
+        'api_request_total{method="GET",endpoint="agents",status="404"}': "5+20x40",
+        'api_request_total{method="POST",endpoint="chat",status="503"}': f"5+{bad_a_step}x40",
+    }
+
+
+def _answers(method: str, slow_a_step: int) -> dict[str, str]:
+    """20 answers within 1 s, and some that take between 5 and 10 s, in each step."""
+    name = f'api_request_duration_seconds_bucket{{method="{method}",endpoint="agents",status="200"'
+    return {
+        f'{name},le="1.0"}}': "0+20x40",
+        f'{name},le="5.0"}}': "0+20x40",
+        f'{name},le="10.0"}}': f"0+{20 + slow_a_step}x40",
+        f'{name},le="+Inf"}}': f"0+{20 + slow_a_step}x40",
+    }
+
+
+CASES = [
+    Case("every fourth answer is slow", "APIResponseSlow", _answers("GET", 5), {1: NONE, 8: ONE}),
+    Case("one answer in forty is slow", "APIResponseSlow", _answers("GET", 0), {8: NONE}),
+    Case("models are slow", "APIResponseSlow", _answers("POST", 5), {8: NONE}),
+    Case("one request in ten fails", "APIErrorsHigh", _requests(10, 70), {1: NONE, 8: ONE}),
+    Case("one request in fifty fails", "APIErrorsHigh", _requests(2, 78), {8: NONE}),
+    Case(
+        "a few requests fail at night",
+        "APIErrorsHigh",
+        {'api_request_total{method="GET",endpoint="agents",status="500"}': "3+0x12 4x28"},
+        {4: NONE, 8: NONE},
+    ),
+    Case(
+        "one pool of two is nearly full, in one process of two, and free again later",
+        "PoolNearlyFull",
+        {
+            'sutazai_pool_utilisation{process="web",pool="ollama",pid="1"}': "0.2x40",
+            'sutazai_pool_utilisation{process="web",pool="database",pid="1"}': "0.9x20 0.5x19",
+            'sutazai_pool_utilisation{process="web",pool="database",pid="2"}': "0.1x40",
+            'sutazai_pool_utilisation{process="worker",pool="database",pid="3"}': "0.8x40",
+        },
+        {0: NONE, 2: [{"pool": "database", "process": "web"}], 5: [{"pool": "database", "process": "web"}], 8: NONE},
+    ),
+    Case("a thousand people", "ActiveSessionsHigh", {"sutazai_sign_in_sessions": "1000x40"}, {8: NONE}),
+    Case("one more", "ActiveSessionsHigh", {"sutazai_sign_in_sessions": "1001x40"}, {4: NONE, 8: ONE}),
+    Case("the web process answers", "APIHealthEndpointDown", {"sutazai_health_up": "1x40"}, {8: NONE}),
+    Case(
+        "it stops and is back",
+        "APIHealthEndpointDown",
+        {"sutazai_health_up": "1x8 0x11 1x20"},
+        {2: NONE, 4: ONE, 8: NONE},
+    ),
+    Case("it is away for half a minute", "APIHealthEndpointDown", {"sutazai_health_up": "1x8 0x1 1x30"}, {3: NONE}),
+    Case("nobody can be asked", "APIHealthEndpointDown", {"sutazai_health_seconds": "1x40"}, {8: ONE}),
+    Case("health takes two seconds", "APIResponseTimeSlow", {"sutazai_health_seconds": "2x40"}, {1: NONE, 3: ONE}),
+    Case("health takes half a second", "APIResponseTimeSlow", {"sutazai_health_seconds": "0.5x40"}, {8: NONE}),
+    Case(
+        "the broker is down and the cache half so",
+        "APIDependencyMissing",
+        {
+            'api_dependency_status{dependency="broker"}': "0x40",
+            'api_dependency_status{dependency="cache"}': "0.5x40",
+            'api_dependency_status{dependency="database"}': "1x40",
+        },
+        {4: NONE, 6: [{"dependency": "broker"}]},
+    ),
+    Case(
+        "a tenth of the disk is left",
+        "DiskNearlyFull",
+        {"sutazai_disk_free_bytes": "10x40", "sutazai_disk_size_bytes": "100x40"},
+        {8: NONE},
+    ),
+    Case(
+        "a little less",
+        "DiskNearlyFull",
+        {"sutazai_disk_free_bytes": "9x40", "sutazai_disk_size_bytes": "100x40"},
+        {4: NONE, 6: ONE},
+    ),
+    Case("the log holds", "AuditChainBroken", {"sutazai_audit_log_intact": "1x40"}, {8: NONE}),
+    Case("the log does not hold", "AuditChainBroken", {"sutazai_audit_log_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
+    Case("nobody has checked", "AuditChainBroken", {"sutazai_health_up": "1x40"}, {8: NONE}),
+    Case("a backup of yesterday", "BackupTooOld", {"sutazai_backup_age_seconds": f"{25 * HOUR}x40"}, {8: NONE}),
+    Case("one of the day before", "BackupTooOld", {"sutazai_backup_age_seconds": f"{27 * HOUR}x40"}, {6: ONE}),
+    Case("no backup was ever made", "BackupTooOld", {"sutazai_health_up": "1x40"}, {8: NONE}),
+    Case(
+        "tasks wait for one model of two",
+        "QueueWaitLong",
+        {
+            "sutazai_queue_wait_target_seconds": "60x40",
+            'sutazai_oldest_queued_seconds{model="tinyllama:latest"}': "61x40",
+            'sutazai_oldest_queued_seconds{model="llama3.2:latest"}': "59x40",
+        },
+        {0: NONE, 2: [{"model": "tinyllama:latest"}]},
+    ),
+    Case(
+        "one node of two is lost, then both",
+        "NodeLost",
+        {'sutazai_node_up{node="a"}': "0x40", 'sutazai_node_up{node="b"}': "1x20 0x19"},
+        {0: NONE, 3: [{"node": "a"}], 8: [{"node": "a"}, {"node": "b"}]},
+    ),
+]
+
+
+def series_of(text: str) -> tuple[str, dict[str, str]]:
+    """Read a series as promtool writes it: name and labels."""
+    name, _, labels = text.partition("{")
+    return name, dict(re.findall(r'(\w+)="([^"]*)"', labels))
+
+
+def values_of(text: str) -> list[float]:
+    """Read values as promtool writes them: "1x3" is four times 1, "0+5x2" is 0, 5 and 10."""
+    values: list[float] = []
+    for part in text.split():
+        start, step, times = re.fullmatch(r"([\d.]+)(?:\+([\d.]+))?(?:x(\d+))?", part).groups()
+        values += [float(start) + float(step or 0) * number for number in range(int(times or 0) + 1)]
+    return values
