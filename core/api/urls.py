@@ -2,6 +2,7 @@
 
 from django.urls import include, path
 
+from core.api.alerts import AlertViewSet
 from core.api.auth import CsrfView, MeView, RefreshView, SignInView, SignOutView
 from core.api.breakers import BreakerViewSet
 from core.api.cache import CacheView, ClearView, InvalidateView
@@ -14,6 +15,7 @@ from core.api.usage import LimitsView
 
 router = SlashAgnosticRouter()
 router.include_root_view = False
+router.register("alerts", AlertViewSet, basename="alert")
 router.register("keys", KeyViewSet, basename="key")
 router.register("circuit-breaker", BreakerViewSet, basename="circuit-breaker")
 

@@ -28,6 +28,7 @@ from core.models import Role, Verb
 from tests.asgi import call
 from tests.factories import (
     make_agent,
+    make_alert,
     make_builtin_node,
     make_notification,
     make_session,
@@ -86,6 +87,7 @@ class World:
             "keys": key.pk,
             "notifications": make_notification(self.owner).pk,
             "circuit-breaker": node.breaker.name,
+            "alerts": make_alert().pk,
             "responses": f"resp_{self._response().hex}",
             "models": "agent:helper",
             "blobs": f"sha256:{'0' * 64}",
