@@ -33,9 +33,11 @@ from core import audit
 from core.access import api_keys
 from core.models import Allowance, Device, Invitation, MaintenanceRun
 from core.net.breakers import Dependency
+from core.ops.alerts import handling
 from tests.factories import (
     make_administrator,
     make_agent,
+    make_alert,
     make_builtin_node,
     make_node,
     make_notification,
@@ -52,7 +54,15 @@ LISTS = [model._meta.label for model in admin.site._registry]
 PATHS = [
     path for path, operations in SchemaGenerator().get_schema(public=True)["paths"].items() if "get" in operations
 ]
-PAGES = ["admin:index", "console-dashboard", "console-queue", "console-pools", "console-cache", "console-playground"]
+PAGES = [
+    "admin:index",
+    "console-dashboard",
+    "console-alerts-watched",
+    "console-queue",
+    "console-pools",
+    "console-cache",
+    "console-playground",
+]
 PANEL = ["panel-dashboard", "panel-chat", "panel-settings", "panel-notifications"]
 
 
@@ -68,6 +78,7 @@ class World:
         self.task, self.ended = make_task(self.person, self.agent), make_task(self.person, self.agent)
         cancel(self.ended.pk)
         self.notification = make_notification(self.person)
+        self.alert = make_alert()
         self.key, text = api_keys.issue(self.person)
         self.browser = Client()
         self.browser.force_login(self.person)
@@ -99,6 +110,8 @@ class World:
             make_notification(owner)
         Allowance.objects.create(user=stranger, requests_per_minute=1000)
         ChatMessage.objects.create(session=self.session, task=task, role="user", content="Hello", created_at=now)
+        make_alert()
+        handling.silence("NodeLost", name, minutes=60, reason="x", by=self.person)
         make_slow_query(f"SELECT column_{name.replace('-', '_')}")
         MaintenanceRun.objects.create(job="tidy", trigger="console", started_at=now)
         audit.record("node.probed", target=node)
@@ -118,6 +131,7 @@ class World:
             "sessions": self.session.pk,
             "tasks": self.ended.pk if path.endswith("/receipt/") else self.task.pk,
             "notifications": self.notification.pk,
+            "alerts": self.alert.pk,
         }
         return re.sub(r"(\w+)/\{\w+\}", lambda found: f"{found[1]}/{places[found[1]]}", path)
 
