@@ -1,6 +1,5 @@
 """`manage.py up`: everything that one machine needs, in one group."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -8,8 +7,7 @@ import signal
 import socket
 import sys
 from argparse import ArgumentParser
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from django.conf import settings
 from django.core import checks
@@ -18,7 +16,7 @@ from django.core.management.base import BaseCommand
 from django.db import OperationalError, connections
 
 from core.checks import TAG
-from core.ops import first_run, metrics_files, programs
+from core.ops import data_folder, first_run, metrics_files, programs
 from core.ops.joint_log import JointLog
 from core.ops.processes import die_with_parent
 from core.ops.supervisor import NAME, Supervisor
@@ -40,7 +38,7 @@ class Command(BaseCommand):
             die_with_parent(os.getppid(), by=signal.SIGTERM)
         heed_checks()
         ensure_port_is_free(settings.HOST, settings.PORT)
-        with own_data_folder(settings.DATA_DIR / "run"):
+        with data_folder.owned("Set SUTAZAI_DATA_DIR for a second one."):
             try:
                 news = prepare()
             except KeyboardInterrupt:
@@ -68,18 +66,6 @@ def ensure_port_is_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             sys.exit(f"Port {port} on {host} cannot be used ({error.strerror}); see SUTAZAI_HOST and SUTAZAI_PORT.")
-
-
-def own_data_folder(folder: Path) -> TextIO:
-    """Take the data folder for this group; the kernel gives it back when we die. Raises SystemExit if it is taken."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "up.lock").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        sys.exit(f"SutazAI runs on {settings.DATA_DIR} already. Set SUTAZAI_DATA_DIR for a second one.")
-    return lock
 
 
 def prepare() -> list[str]:
