@@ -19,12 +19,12 @@ from core.ops.heartbeat import heartbeat
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name="core.run_maintenance")
-def run_maintenance(name: str) -> None:
-    """Run a job because its schedule says so."""
+@shared_task(name=maintenance.TASK)
+def run_maintenance(name: str, trigger: str = MaintenanceRun.Trigger.SCHEDULE) -> None:
+    """Run a job because its schedule, or somebody in the console, says so."""
     try:
-        with audit.acting(credential="schedule"):
-            maintenance.run(name, trigger=MaintenanceRun.Trigger.SCHEDULE)
+        with audit.acting(credential=trigger):
+            maintenance.run(name, trigger=MaintenanceRun.Trigger(trigger))
     except maintenance.UnknownJobError:
         logger.exception("A schedule names the maintenance job %r, which does not exist.", name)
 

@@ -10,16 +10,31 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AllValuesCheckboxFilter, ChoicesCheckboxFilter
 
+from core import audit
 from core.admin.base import ReadOnlyMixin, VastListMixin
 from core.formats import NOTHING, badge, duration, moment
 from core.models import MaintenanceRun
 from core.ops import maintenance
+from core.ops.heartbeat import living_workers
+from core.ops.maintenance import Job
 
 TONES = {
     MaintenanceRun.Status.RUNNING: "busy",
     MaintenanceRun.Status.SUCCEEDED: "good",
     MaintenanceRun.Status.FAILED: "bad",
 }
+
+
+def hand_over(request: HttpRequest, job: Job) -> None:
+    """Have a worker run a job, and tell whoever asks; the audit log tells who did."""
+    if maintenance.running(job.name):
+        messages.warning(request, "It is running already; nothing was started.")
+    elif not maintenance.hand_to_worker(job.name):
+        messages.error(request, f"The broker is away, so nothing was started. manage.py maintain --job {job.name}")
+    else:
+        audit.record("maintenance-run.asked-for", target=audit.Subject("maintenance-run", "", job.name))
+        waits = "" if living_workers() else " None is alive: start one, or it waits."
+        messages.success(request, f"A worker does it: “{job.title}”. Look here again in a moment.{waits}")
 
 
 @admin.register(MaintenanceRun)
@@ -57,15 +72,19 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
         return super().changelist_view(request, {**(extra_context or {}), "jobs": jobs})
 
     def run_now(self, request: HttpRequest, job: str) -> HttpResponse:
-        """Run a job and wait for its end: what it did is the answer."""
+        """Run a job and wait for its end: what it did is the answer. What takes long is left to a worker."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_run_permission(request):
             raise PermissionDenied
         try:
-            run = maintenance.run(job, trigger=MaintenanceRun.Trigger.CONSOLE)
+            found = maintenance.find(job)
         except maintenance.UnknownJobError as error:
             raise Http404(f"There is no job {job!r}.") from error
+        if found.is_long:
+            hand_over(request, found)
+            return HttpResponseRedirect(reverse("admin:core_maintenancerun_changelist"))
+        run = maintenance.run(job, trigger=MaintenanceRun.Trigger.CONSOLE)
         if run is None:
             messages.warning(request, f"{job} is running already; nothing was started.")
         elif run.status == MaintenanceRun.Status.FAILED:

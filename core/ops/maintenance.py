@@ -7,8 +7,11 @@ and after. Core's own jobs stand in `core.ops.jobs`; other applications register
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
+from celery import current_app
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from core import audit
 from core.models import MaintenanceRun
@@ -18,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 # No run lasts longer. It only matters when another host's process dies in the middle of a run.
 LEASE_SECONDS = 3600
+TASK = "core.run_maintenance"
 
 Work = Callable[[], str]
 Figures = Callable[[], Mapping[str, int]]
@@ -26,12 +30,17 @@ Status = MaintenanceRun.Status
 
 @dataclass(frozen=True)
 class Job:
-    """A maintenance job. figures: numbers that the work is meant to change, by name with their unit."""
+    """A maintenance job. figures: numbers that the work is meant to change, by name with their unit.
+
+    preview: says what the work would do. is_long: nobody waits for it, so the console has a worker do it.
+    """
 
     name: str
     title: str
     work: Work
     figures: Figures
+    preview: Work | None = None
+    is_long: bool = False
 
 
 class UnknownJobError(LookupError):
@@ -41,14 +50,16 @@ class UnknownJobError(LookupError):
 _jobs: dict[str, Job] = {}
 
 
-def job(name: str, title: str, *, figures: Figures) -> Callable[[Work], Work]:
+def job(
+    name: str, title: str, *, figures: Figures, preview: Work | None = None, is_long: bool = False
+) -> Callable[[Work], Work]:
     """Register the decorated function as a maintenance job; its name stands in rows and schedules and never changes.
 
     The function may be stopped at any moment and run again, and may run beside itself once in a long while.
     """
 
     def register(work: Work) -> Work:
-        _jobs[name] = Job(name, title, work, figures)
+        _jobs[name] = Job(name, title, work, figures, preview, is_long)
         return work
 
     return register
@@ -59,20 +70,43 @@ def jobs() -> list[Job]:
     return [_jobs[name] for name in sorted(_jobs)]
 
 
+def find(name: str) -> Job:
+    """Raises UnknownJobError."""
+    if name not in _jobs:
+        raise UnknownJobError(name)
+    return _jobs[name]
+
+
+def running(name: str) -> MaintenanceRun | None:
+    """The run of a job that goes on, as far as one can tell: a database that was restored knows of runs that ended."""
+    since = timezone.now() - timedelta(seconds=LEASE_SECONDS)
+    rows = MaintenanceRun.objects.filter(job=name, status=Status.RUNNING, started_at__gte=since)
+    return rows.order_by("-pk").first()
+
+
+def hand_to_worker(name: str) -> bool:
+    """Have a worker run a job soon, for the console; False while the broker takes no messages."""
+    try:
+        current_app.send_task(TASK, args=[find(name).name, MaintenanceRun.Trigger.CONSOLE], ignore_result=True)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker took no message; the job %s was not started: %s", name, error)
+        return False
+    return True
+
+
 def run(name: str, *, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun | None:
     """Run a job now; returns its row, which also tells of a failure, or None while another process runs it.
 
     Raises UnknownJobError.
     """
-    if name not in _jobs:
-        raise UnknownJobError(name)
+    found = find(name)
     lease = f"maintenance:{name}"
     if not leases.take(lease, seconds=LEASE_SECONDS):
         logger.info("The job %s runs already.", name)
         return None
     try:
         _fail_interrupted(name)
-        done = _run(_jobs[name], trigger)
+        done = _run(found, trigger)
         if trigger != MaintenanceRun.Trigger.SCHEDULE:  # what runs by itself is told by its row alone
             audit.record("maintenance-run.started", target=done, detail=done.summary or done.error)
         return done

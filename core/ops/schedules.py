@@ -8,7 +8,6 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from core.ops import first_run, maintenance
 
-TASK = "core.run_maintenance"
 # A message that no worker took by then is dropped: a worker that was stopped does not wake to a flood.
 EXPIRES_BEFORE_NEXT_SECONDS = 5
 
@@ -23,7 +22,7 @@ def ensure() -> list[str]:
 
     What operators edited or disabled stays as it is; what they deleted is made again, so disable instead.
     """
-    existing = set(PeriodicTask.objects.filter(task=TASK).values_list("name", flat=True))
+    existing = set(PeriodicTask.objects.filter(task=maintenance.TASK).values_list("name", flat=True))
     missing = [name for name in settings.MAINTENANCE_SCHEDULES if name_of(name) not in existing]
     for name in missing:
         _create(name, settings.MAINTENANCE_SCHEDULES[name])
@@ -42,7 +41,7 @@ def _create(name: str, every: timedelta) -> None:
     PeriodicTask.objects.get_or_create(  # another process may do the same at this moment
         name=name_of(name),
         defaults={
-            "task": TASK,
+            "task": maintenance.TASK,
             "args": json.dumps([name]),
             "interval": _interval(seconds),
             "expire_seconds": seconds - EXPIRES_BEFORE_NEXT_SECONDS,

@@ -17,6 +17,7 @@ class Command(BaseCommand):
         what.add_argument("--list", action="store_true", help="list the jobs")
         what.add_argument("--job", action="append", metavar="NAME", help="run this job; may be given several times")
         what.add_argument("--all", action="store_true", help="run every job")
+        parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and do nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         jobs = maintenance.jobs()
@@ -28,10 +29,20 @@ class Command(BaseCommand):
         names = [job.name for job in jobs] if options["all"] else options["job"]
         if unknown := sorted(set(names) - {job.name for job in jobs}):
             raise CommandError(f"No such job: {', '.join(unknown)}. --list lists them.")
+        if options["dry_run"]:
+            for name in names:
+                self._preview(name)
+            return
         with audit.acting(credential="command"):
             succeeded = [self._run(name) for name in names]
         if not all(succeeded):
             raise CommandError("Not every job succeeded.")
+
+    def _preview(self, name: str) -> None:
+        job = maintenance.find(name)
+        self.stdout.write(f"{name}: {job.preview() if job.preview else 'nothing was done.'}")
+        for figure, value in sorted(job.figures().items()):
+            self.stdout.write(f"  {figure}: {value}")
 
     def _run(self, name: str) -> bool:
         row = maintenance.run(name, trigger=MaintenanceRun.Trigger.COMMAND)

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from core.models import Lease, MaintenanceRun
+from core.models import AuditEntry, Lease, MaintenanceRun
 from core.ops import maintenance
 from core.ops.processes import ProcessIdentity
 from core.tasks import run_maintenance
@@ -131,6 +131,23 @@ def test_every_name_of_a_job_fits_its_lease():
 def test_the_celery_task_runs_the_job_it_names(tidy):
     run_maintenance("tidy")
     assert MaintenanceRun.objects.get().trigger == Trigger.SCHEDULE
+
+
+@pytest.mark.django_db
+def test_a_worker_runs_what_the_console_hands_over(tidy):
+    run_maintenance("tidy", "console")
+    assert MaintenanceRun.objects.get().trigger == Trigger.CONSOLE
+    entry = AuditEntry.objects.get(action="maintenance-run.started")
+    assert entry.credential == "console"
+
+
+def test_a_dry_run_tells_what_would_be_done_and_does_nothing(tidy, jobs):
+    jobs.job("wipe", "Wipe", figures=lambda: {"spots": 7}, preview=lambda: "It would wipe.")(lambda: 1 // 0)
+    text = maintain("--all", "--dry-run")
+    assert "wipe: It would wipe." in text
+    assert "spots: 7" in text
+    assert "tidy: nothing was done." in text
+    assert tidy == {"things": 3}
 
 
 @pytest.mark.django_db
