@@ -163,6 +163,7 @@ def _own_secrets() -> tuple[str, ...]:
         settings.OPERATOR_PASSWORD,
         settings.EMAIL_HOST_PASSWORD or "",  # a server without a password sets None
         settings.OIDC_CLIENT_SECRET,
+        settings.BACKUP_PASSPHRASE,
         str(settings.DATABASES["default"].get("PASSWORD") or ""),
         *settings.ENCRYPTION_KEYS,
     }

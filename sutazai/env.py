@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 env = environ.Env()
 
 MIN_SECRET_LENGTH = 32
+MIN_PASSPHRASE_LENGTH = 16
 MIN_DIFFERENT_CHARACTERS = 8  # 32 random characters of hex have hardly ever fewer than 9, of base64 19
 # What stands in examples; by chance it stands in no random secret.
 _PLACEHOLDER = re.compile(
@@ -44,7 +45,7 @@ def secret(name: str, *, generated_in: Path | None) -> str:
     """
     value = given(name)
     if not value and generated_in is not None:
-        value = _generated(generated_in / name.removeprefix("SUTAZAI_").lower())
+        value = _generated(_file_of(name, generated_in))
     return _strong(name, value)
 
 
@@ -57,9 +58,19 @@ def optional_secret(name: str) -> str:
 def secrets_list(name: str, *, generated_in: Path | None) -> list[str]:
     """Read one or more secrets with commas between them, newest first, as `secret` reads one."""
     value = given(name)
-    if not value:
-        return [secret(name, generated_in=generated_in)]
+    if not value and generated_in is not None:
+        value = _generated(_file_of(name, generated_in))
     return [_strong(name, text.strip()) for text in value.split(",")]
+
+
+def passphrase(name: str) -> str:
+    """Read NAME, from which a key is derived slowly, so that it may be shorter than a secret; empty: not given."""
+    value = given(name)
+    if value and len(value) < MIN_PASSPHRASE_LENGTH:
+        raise ImproperlyConfigured(
+            f"{name} has only {len(value)} characters; give it {MIN_PASSPHRASE_LENGTH} or more, such as five words."
+        )
+    return value
 
 
 def _strong(name: str, value: str) -> str:
@@ -76,6 +87,10 @@ def _strong(name: str, value: str) -> str:
         f"{name} {flaw}. Set it (or {name}_FILE) to at least {MIN_SECRET_LENGTH} random characters, such as: "
         'python -c "import secrets; print(secrets.token_urlsafe(48))"'
     )
+
+
+def _file_of(name: str, folder: Path) -> Path:
+    return folder / name.removeprefix("SUTAZAI_").lower()
 
 
 def _generated(path: Path) -> str:

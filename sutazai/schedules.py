@@ -29,4 +29,6 @@ MAINTENANCE = {
     "delete_maintenance_runs": timedelta(days=1),
     "delete_slow_queries": timedelta(days=1),
     "vacuum_database": timedelta(days=1),
+    "back_up": timedelta(days=1),
+    "drill_backup": timedelta(days=7),
 }

@@ -21,6 +21,7 @@ from sutazai.env import (
     optional_secret,
     origin,
     origins,
+    passphrase,
     positive_float,
     positive_int,
     secret,
@@ -36,6 +37,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = one_of("SUTAZAI_ENV", ("local", "production"))
 IS_PRODUCTION = ENVIRONMENT == "production"
 DEBUG = False
+VERSION = "1.0.0"
 # Everything that the program writes stands below this folder.
 DATA_DIR = Path(env.str("SUTAZAI_DATA_DIR", default=str(BASE_DIR / "data"))).resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -73,9 +75,10 @@ DATABASE_CONNECTIONS = positive_int("SUTAZAI_DATABASE_POOL", 30)
 REDIS_CONNECTIONS = positive_int("SUTAZAI_REDIS_CONNECTIONS", 50)
 
 # Database ---------------------------------------------------------------------------------------------------------
+DATABASE_URL = given("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
 DATABASES = {
     "default": database(
-        given("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}"),
+        DATABASE_URL,
         busy_timeout_seconds=5,  # under a third of the lease: a waiting heartbeat still comes in time
         statement_timeout_seconds=10,
         pool_max=DATABASE_CONNECTIONS,
@@ -433,7 +436,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "SutazAI",
     "DESCRIPTION": "Durable answers from agents on Ollama servers.",
-    "VERSION": "1.0.0",
+    "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["core.access.permissions.MayDoIt"],
     "SCHEMA_PATH_PREFIX": "/api/v1",
@@ -508,6 +511,14 @@ MAINTENANCE_SCHEDULES = schedules.MAINTENANCE
 # Slow queries -----------------------------------------------------------------------------------------------------
 # Statements that take so long are kept for the console, without their values; 0: none is.
 SLOW_QUERY_SECONDS = whole_number("SUTAZAI_SLOW_QUERY_MS", 100) / 1000
+
+# Backups ----------------------------------------------------------------------------------------------------------
+# Processes on several machines need a folder that all of them see. A copy elsewhere is up to the operator.
+BACKUP_DIR = Path(env.str("SUTAZAI_BACKUP_DIR", default=str(DATA_DIR / "backups"))).resolve()
+BACKUP_KEEP = positive_int("SUTAZAI_BACKUP_KEEP", 14)  # more are removed, the oldest first
+BACKUP_KEEP_DAYS = positive_int("SUTAZAI_BACKUP_KEEP_DAYS", 30)  # older ones are removed
+# Encrypts the secrets of this installation in each backup; without it, they are not in there.
+BACKUP_PASSPHRASE = passphrase("SUTAZAI_BACKUP_PASSPHRASE")
 
 # Metrics ----------------------------------------------------------------------------------------------------------
 # Operators read /metrics, and keys of theirs that may do nothing else. So may whoever has this token; and, without any

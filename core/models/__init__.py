@@ -3,6 +3,7 @@
 from core.models.alert import Alert, AlertSilence, alert_about
 from core.models.api_key import ApiKey
 from core.models.audit import AppendOnlyError, AuditBeginning, AuditCheckpoint, AuditEntry, SignedPlace
+from core.models.backup import Backup
 from core.models.base import UUIDModel, uuid7
 from core.models.breaker import CircuitBreaker, CircuitBreakerChange
 from core.models.cache import CacheEntry, CacheGeneration, CacheInvalidation, CacheUse
@@ -28,6 +29,7 @@ __all__ = [
     "AuditBeginning",
     "AuditCheckpoint",
     "AuditEntry",
+    "Backup",
     "CacheEntry",
     "CacheGeneration",
     "CacheInvalidation",

@@ -63,6 +63,20 @@ def test_a_list_of_secrets_has_the_newest_first_and_is_generated_once(monkeypatc
     assert env.secrets_list("SUTAZAI_TEST_SECRET", generated_in=tmp_path) == [f"{LONG} 2", f"{LONG} 1"]
 
 
+def test_a_list_of_secrets_that_was_restored_into_a_file_is_one_again(tmp_path):
+    (tmp_path / "test_secret").write_text(f"{LONG} 2,{LONG} 1")
+    assert env.secrets_list("SUTAZAI_TEST_SECRET", generated_in=tmp_path) == [f"{LONG} 2", f"{LONG} 1"]
+
+
+def test_a_passphrase_is_long_or_not_given(monkeypatch):
+    assert env.passphrase("SUTAZAI_TEST_SECRET") == ""
+    monkeypatch.setenv("SUTAZAI_TEST_SECRET", "only 15 letters")
+    with pytest.raises(ImproperlyConfigured, match="SUTAZAI_TEST_SECRET has only 15 characters"):
+        env.passphrase("SUTAZAI_TEST_SECRET")
+    monkeypatch.setenv("SUTAZAI_TEST_SECRET", "exactly 16 chars")
+    assert env.passphrase("SUTAZAI_TEST_SECRET") == "exactly 16 chars"
+
+
 def test_networks_are_read_and_nonsense_stops_the_start(monkeypatch):
     monkeypatch.setenv("SUTAZAI_TEST_LIST", "10.0.0.0/8, 192.168.1.7,fd00::/8")
     assert [str(network) for network in env.networks("SUTAZAI_TEST_LIST")] == [
