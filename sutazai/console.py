@@ -122,6 +122,7 @@ UNFOLD = {
                         "admin:django_celery_beat_periodictask_changelist",
                         "django_celery_beat.view_periodictask",
                     ),
+                    _item("Backups", "backup", "admin:core_backup_changelist", "core.view_backup"),
                     _item("Slow queries", "hourglass_top", "admin:core_slowquery_changelist", "core.view_slowquery"),
                     _item("Pools", "cable", "console-pools", "core.view_maintenancerun"),
                     _item("Cache", "cached", "console-cache", "core.view_cacheentry"),

@@ -46,6 +46,7 @@ PAGES = {
     "slow-queries": "core/slowquery/",
     "slow-queries-none": "core/slowquery/?q=nobody",
     "pools": "pools/",
+    "backups": "core/backup/",
     "schedules": "django_celery_beat/periodictask/",
     "cache": "cache/",
 }

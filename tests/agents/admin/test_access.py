@@ -68,6 +68,7 @@ PAGES: dict[str, Callable[[World], str]] = {
     "audit export": lambda _: reverse("admin:core_auditentry_export"),
     "maintenance runs": lambda _: reverse("admin:core_maintenancerun_changelist"),
     "slow queries": lambda _: reverse("admin:core_slowquery_changelist"),
+    "backups": lambda _: reverse("admin:core_backup_changelist"),
     "schedules": lambda _: reverse("admin:django_celery_beat_periodictask_changelist"),
     "new schedule": lambda _: reverse("admin:django_celery_beat_periodictask_add"),
 }
@@ -85,6 +86,7 @@ BUTTONS: dict[str, Callable[[World], str]] = {
     "make live": lambda world: reverse("admin:agents_agent_make_live", args=[world.agent.pk, 1]),
     "run job": lambda _: reverse("admin:core_maintenancerun_run", args=["delete_sign_in_sessions"]),
     "stop a statement": lambda _: reverse("admin:core_slowquery_stop"),
+    "back up": lambda _: reverse("admin:core_backup_run", args=["back_up"]),
 }
 
 

@@ -33,12 +33,12 @@ def test_a_copy_goes_first_and_then_the_database(old: Place) -> None:
     tried = old.manage("upgrade", "--dry-run")
     assert tried.returncode == 0, tried.stderr
     assert "A copy was migrated. 1 sealed entries are intact." in tried.stdout
-    assert ("core", "0012_backups") not in migrations(old)
+    assert ("core", "0015_backups") not in migrations(old)
 
     done = old.manage("upgrade")
     assert done.returncode == 0, done.stderr
     assert "The database is up to date." in done.stdout
-    assert ("core", "0012_backups") in migrations(old)
+    assert ("core", "0015_backups") in migrations(old)
     assert old.ask("SELECT username FROM core_user") == [("ada",)]
     names = {name for (name,) in old.ask("SELECT name FROM core_backup")}
     assert names == {path.name for path in archives(old)}
@@ -62,7 +62,7 @@ def test_where_the_copy_fails_the_database_is_left_alone(old: Place) -> None:
 def test_an_empty_database_is_just_made(place: Place) -> None:
     assert place.manage("upgrade", "--dry-run").stdout == "The database was empty. Its tables would be made.\n"
     assert place.manage("upgrade").stdout == "The database was empty. Its tables are made.\n"
-    assert ("core", "0012_backups") in migrations(place)
+    assert ("core", "0015_backups") in migrations(place)
     assert not archives(place)
 
 
