@@ -12,7 +12,6 @@ A request's body is read before a thread is taken, so slow senders hold none, an
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sutazai.settings")
@@ -34,16 +33,13 @@ from core.access.watch import Holder, while_wanted  # isort: skip
 from core.api import audit, early, framing, problems, static_files, traces  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
+from core.asgi import Application, Message, Receive, Scope, Send  # isort: skip
 from core.audit import sealer  # isort: skip
 from core.ops import health, metrics, pools, slow_queries, traffic  # isort: skip
 from core.ops.alerts import watch  # isort: skip
 
 die_with_parent()
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 FOLLOW = streams.FOLLOW_HEADER.lower().encode()
 AWAIT = streams.AWAIT_HEADER.lower().encode()
@@ -62,7 +58,6 @@ SIGNED_OUT = problems.Problem(
     "The key or the sign-in ended while the answer was awaited. The task goes on.",
 )
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _static_files = static_files.collected(settings.STATIC_ROOT, settings.STATIC_URL)
 # Both sides describe the same messages, a2wsgi by its own classes and Django by others.

@@ -1,13 +1,14 @@
 """The addresses of the gateway: OpenAI's below /v1, Ollama's own below /ollama."""
 
 from agents.gateway import door, failures, listings, management, replies, responses
-from agents.gateway.calls import BodyRefused, Call, ClientGone, Receive, Scope, Send
+from agents.gateway.calls import BodyRefused, Call, ClientGone
 from agents.gateway.door import ModelUnknown
 from agents.gateway.failures import Refusal
 from agents.gateway.formats import TEXT_FORMATS, VECTOR_FORMATS, ollama_shared, openai_shared
 from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN
 from agents.gateway.routes import Routes
 from core.api import traces
+from core.asgi import Receive, Scope, Send
 from core.ops import traffic
 from core.ops.threads import in_thread
 

@@ -1,10 +1,9 @@
 """A request of a foreign client as the dispatcher got it, and the ways to answer it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponse
@@ -13,11 +12,8 @@ from agents.gateway.formats.base import JSON, Failure
 from core.access.principal import Principal
 from core.api import early
 from core.api.request_id import choose
+from core.asgi import Message, Receive, Scope, Send
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[str, str]]
 
 

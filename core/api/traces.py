@@ -2,18 +2,11 @@
 
 import functools
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from django.http import HttpRequest
 
 from core import tracing
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from core.asgi import Application, Message, Receive, Scope, Send
 
 
 async def traced(application: Application, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,21 +4,16 @@ The dispatcher passes each request through `counted`. On its way, whoever knows 
 wrong. Routes have names; no label holds an address that somebody asked for.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from core.asgi import Application, Message, Receive, Scope, Send
 
 UNKNOWN = "unknown"  # an address that there is not
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
