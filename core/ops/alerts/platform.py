@@ -170,8 +170,8 @@ register(
         severity=CRITICAL,
         unit=Unit.AGE,
         why="What was done since then would be lost with the disk.",
-        help="See in the list of runs why the last backup failed, and whether its schedule is enabled and the worker"
-        " lives. Then make one by hand.",
-        page="admin:core_maintenancerun_changelist",
+        help="See why the last backup failed, and whether its schedule is enabled and the worker lives. Then make one"
+        " by hand: Backups, Back up now.",
+        page="admin:core_backup_changelist",
     )
 )
