@@ -31,7 +31,7 @@ from agents.engine.submit import cancel
 from agents.models import AgentTask, ChatMessage, NodeModel
 from core import audit
 from core.access import api_keys
-from core.models import Allowance, Device, Invitation, MaintenanceRun
+from core.models import Allowance, Backup, Device, Invitation, MaintenanceRun
 from core.net.breakers import Dependency
 from core.ops.alerts import handling
 from tests.factories import (
@@ -114,6 +114,7 @@ class World:
         handling.silence("NodeLost", name, minutes=60, reason="x", by=self.person)
         make_slow_query(f"SELECT column_{name.replace('-', '_')}")
         MaintenanceRun.objects.create(job="tidy", trigger="console", started_at=now)
+        Backup.objects.create(name=f"sutazai-{name}.tar", created_at=now, size_bytes=1)
         audit.record("node.probed", target=node)
         interval = IntervalSchedule.objects.create(every=self._grown, period="days")
         CrontabSchedule.objects.create(minute=str(self._grown))

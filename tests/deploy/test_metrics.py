@@ -59,7 +59,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         requests.get(f"{program.url}/api/v1/agents/", headers=headers, timeout=60)
         requests.get(f"{program.url}/api/v1/nonsense/", headers=headers, timeout=60)
         answer = requests.get(f"{program.url}/metrics", headers=headers, timeout=60)
-    labelled = {family.name for family in REGISTRY.collect() if family.type == "counter" and not family.samples}
+    counters = (family for family in REGISTRY.collect() if family.type == "counter")
+    labelled = {family.name for family in counters if all(sample.labels for sample in family.samples)}
     return families(answer.text) | labelled
 
 
