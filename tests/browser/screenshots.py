@@ -45,6 +45,9 @@ PAGES = {
     "runs": "core/maintenancerun/",
     "slow-queries": "core/slowquery/",
     "slow-queries-none": "core/slowquery/?q=nobody",
+    "alerts": "core/alert/",
+    "alerts-none": "core/alert/?q=nobody",
+    "alerts-watched": "alerts/",
     "pools": "pools/",
     "backups": "core/backup/",
     "schedules": "django_celery_beat/periodictask/",
@@ -68,6 +71,7 @@ ROWS = {
     "schedule": "django_celery_beat/periodictask/",
     "run": "core/maintenancerun/",
     "slow-query": "core/slowquery/",
+    "alert": "core/alert/",
 }
 # Everybody's own pages, and pages before any.
 OWN = {

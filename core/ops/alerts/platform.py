@@ -164,7 +164,7 @@ register(
     Rule(
         name="BackupTooOld",
         title="The newest backup is too old",
-        watches="The age of the newest good backup; where none was ever made, nothing is said.",
+        watches="The age of the newest good backup; where there is none, of the first account.",
         condition=Compared(Latest(Metric("sutazai_backup_age_seconds")), ">", BACKUP_SECONDS),
         holds_for=timedelta(minutes=5),
         severity=CRITICAL,
