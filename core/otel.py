@@ -84,6 +84,7 @@ class OtlpRecorder:
         self._provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(SERVICE)
+        self._is_stopped = False
         connection_created.connect(self._watch_connection)
         for connection in connections.all(initialized_only=True):
             self._watch_connection(connection=connection)
@@ -91,6 +92,7 @@ class OtlpRecorder:
     def stop(self) -> None:
         """Send what is left. A collector that does not answer keeps no process from ending."""
         connection_created.disconnect(self._watch_connection)
+        self._is_stopped = True  # connections of other threads keep their wrapper
         ending = threading.Thread(target=self._provider.shutdown, name="traces-stop", daemon=True)
         ending.start()
         ending.join(STOP_SECONDS)
@@ -122,7 +124,7 @@ class OtlpRecorder:
 
     def _statement(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
         """Tell of a statement; what it is about stands in its parameters, which are not told."""
-        if not trace.get_current_span().is_recording():
+        if self._is_stopped or not trace.get_current_span().is_recording():
             return execute(sql, params, many, context)
         text = str(sql)
         operation = text.split(None, 1)[0].upper() if text.strip() else ""

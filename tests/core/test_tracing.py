@@ -233,6 +233,19 @@ def test_a_statement_is_told_without_its_parameters(collector):
     assert b"canary" not in b"".join(collector.bodies)
 
 
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_who_traced_before_on_the_same_connection_tells_nothing_more(collector):
+    with connection.cursor() as cursor:
+        tracing.stop()
+        tracing.start("test")
+        with arrived(traceparent=TRACEPARENT):
+            cursor.execute("SELECT 1")
+        tracing.stop()
+    found = {span.name: span for span in collector.spans()}
+    assert found["SELECT"].parent == found["GET"].id
+
+
 def call(url: str) -> int:
     pool = http.pool(places.OLLAMA, addresses.nodes)
     with pool.send("GET", f"{url}/path-secret?query-secret", timeouts=Timeouts(connect=1)) as response:
