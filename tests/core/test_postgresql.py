@@ -113,6 +113,7 @@ def test_who_waits_for_another_thread_leaves_the_last_connection_to_it() -> None
 
 
 def test_more_than_a_hundred_at_a_time_wait_instead_of_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.close_pool()  # those before made it grow and shrink
     monkeypatch.setattr(connection.pool, "timeout", 60)  # a machine with much else to do is slow
 
     def ask(number: int) -> tuple[int, int]:
