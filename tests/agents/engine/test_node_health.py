@@ -52,7 +52,7 @@ def quick(settings, monkeypatch) -> None:
 
 @pytest.fixture
 def node(server: OllamaTestServer) -> Node:
-    return make_node(MODEL, url=server.url, slots=4, first_byte_timeout_seconds=0.5, gap_timeout_seconds=0.5)
+    return make_node(MODEL, url=server.url, slots=4, first_byte_timeout_seconds=1.0, gap_timeout_seconds=1.0)
 
 
 def breaker(node: Node) -> CircuitBreaker:
