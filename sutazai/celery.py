@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, task_prerun, worker_ready, worker_shutdown
+from celery.signals import celeryd_after_setup, setup_logging, task_prerun, worker_ready, worker_shutdown
 from django.conf import settings
 
 from core.ops import file_broker, traffic
@@ -24,12 +24,18 @@ def log_as_everybody_does(**_: Any) -> None:
     logging.config.dictConfig(settings.LOGGING)
 
 
-@worker_ready.connect
-def tell_of_the_worker(**_: Any) -> None:
+@celeryd_after_setup.connect
+def trace_the_worker(**_: Any) -> None:
+    """Begin before the first message is taken, which may be there already."""
     from core import tracing  # noqa: PLC0415 - Django is not set up when this module is imported
-    from core.ops import pools, slow_queries  # noqa: PLC0415 - as above
 
     tracing.start("worker")
+
+
+@worker_ready.connect
+def tell_of_the_worker(**_: Any) -> None:
+    from core.ops import pools, slow_queries  # noqa: PLC0415 - as above
+
     pools.start("worker")
     slow_queries.start()
 
