@@ -12,7 +12,7 @@ from core.ops.sql_text import CUT, PLACE
 WORTH_AN_INDEX_ROWS = 1000
 MOST_COLUMNS = 3
 
-_EXPLAINABLE = re.compile(r"\(*\s*(select|with|insert|update|delete)\b", re.IGNORECASE)
+_EXPLAINABLE = re.compile(r"\A\(*\s*(select|with|insert|update|delete)\b", re.IGNORECASE)
 # "SCAN t", "SCAN t USING INDEX …" (all of it, in the index's order), "SEARCH t USING AUTOMATIC COVERING INDEX (a=?)"
 _SQLITE_SCAN = re.compile(r"\bSCAN (\w+)|\bSEARCH (\w+) USING AUTOMATIC ")
 # "Seq Scan on t u", "Index Scan using i on t": the latter reads all of it unless "Index Cond: …" follows.
