@@ -70,6 +70,7 @@ def failed(place: NodeModel, error: OllamaError) -> None:
         if not _stood_in_its_queue(node, error):
             breakers.failed(node.breaker_id, _reason(error))
         if isinstance(error, SILENT):
+            ear_for(node).forget()  # what was said before the silence takes no suspicion back
             breakers.suspect(node.breaker_id, pause_seconds=BETWEEN_LOOKS_SECONDS)
 
 
@@ -87,6 +88,9 @@ class Ear:
     def heard(self) -> None:
         """Note that a piece came. Touches nothing but memory, for it is called for each."""
         self.heard_at = time.monotonic()
+
+    def forget(self) -> None:
+        self.heard_at = float("-inf")
 
 
 def ear_for(node: Node) -> Ear:
