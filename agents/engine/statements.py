@@ -19,6 +19,7 @@ from django.db.models.base import ModelState
 
 from agents.engine.events import NewEvent
 from agents.models import AgentTask, Node, TaskEvent
+from core import database
 
 # What is looked at, beside its key, to move a task. The other columns stay where they are, long texts among them.
 _MOVING = (
@@ -197,7 +198,9 @@ def nobody_waits() -> bool:
 
     On PostgreSQL it never is: somebody who found no slot free may be about to have one wait.
     """
-    return _vendor() == "sqlite" and not _rows("SELECT 1 FROM agents_agenttask WHERE status = 'queued' LIMIT 1")
+    return database.vendor() == "sqlite" and not _rows(
+        "SELECT 1 FROM agents_agenttask WHERE status = 'queued' LIMIT 1"
+    )
 
 
 def all_waiting(models: Collection[str], now: datetime) -> list[Waiting]:
@@ -278,7 +281,7 @@ def lock_tasks(task_ids: Collection[uuid.UUID], *, skips_locked: bool = False) -
         f"WHERE id IN ({_marks(task_ids)}) ORDER BY id{_locking(' SKIP LOCKED' if skips_locked else '')}",
         list(keys),
     )
-    readers = _reading(AgentTask, _MOVING, _vendor())
+    readers = _reading(AgentTask, _MOVING)
     return {keys[row[0]]: _light_task(keys[row[0]], _changed(row[1:], readers)) for row in rows}
 
 
@@ -348,7 +351,7 @@ def next_numbers(runs: Mapping[tuple[uuid.UUID, int], datetime]) -> dict[tuple[u
 
 def update(changes: Iterable[Change]) -> bool:
     """Write columns of tasks; tells whether all still had the status and the fence that they were read with."""
-    writers = _writers(AgentTask, _vendor())
+    writers = _writers(AgentTask)
     rows: dict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
     for task, status, columns in changes:
         values = [
@@ -385,14 +388,14 @@ def touch_sessions(session_ids: Collection[uuid.UUID], now: datetime) -> None:
 def insert(rows: Sequence[Model]) -> None:
     """Insert rows of one model, whose keys and values are all set."""
     if rows:
-        table = _table(type(rows[0]), _vendor())
+        table = _table(type(rows[0]))
         _insert(table.name, table.columns, [_changed(table.values(row.__dict__), table.writers) for row in rows])
 
 
 def insert_events(events: Sequence[NewEvent]) -> None:
     """Insert events."""
     if events:
-        writers = _writing(TaskEvent, NewEvent._fields, _vendor())
+        writers = _writing(TaskEvent, NewEvent._fields)
         _insert("agents_taskevent", NewEvent._fields, [_changed(item, writers) for item in events])
 
 
@@ -430,12 +433,6 @@ def _locking(how: str = "") -> str:
     return f" FOR NO KEY UPDATE{how}" if connection.features.has_select_for_update else ""
 
 
-@functools.cache
-def _vendor() -> str:
-    """Which database it is; asking the connection for it takes as long as a conversion."""
-    return connection.vendor
-
-
 # The forms in which a database gives and takes values. The fields' own ways there take ten steps for each.
 
 _Change = Callable[[Any], Any]
@@ -452,10 +449,10 @@ class _Table(NamedTuple):
 
 
 @functools.cache
-def _table(model: type[Model], vendor: str) -> _Table:
+def _table(model: type[Model]) -> _Table:
     columns = tuple(str(field.column) for field in model._meta.local_concrete_fields)
     values = itemgetter(*(field.attname for field in model._meta.local_concrete_fields))
-    return _Table(model._meta.db_table, columns, values, _writing(model, columns, vendor))
+    return _Table(model._meta.db_table, columns, values, _writing(model, columns))
 
 
 def _changed(values: Iterable[Any], changes: _Changes) -> list[Any]:
@@ -469,33 +466,33 @@ def _changed(values: Iterable[Any], changes: _Changes) -> list[Any]:
 
 def _stored(column: str, value: Any) -> Any:
     """The form in which the database holds a task's column."""
-    write = _writers(AgentTask, _vendor()).get(column)
+    write = _writers(AgentTask).get(column)
     return value if write is None or value is None else write(value)
 
 
 @functools.cache
-def _writers(model: type[Model], vendor: str) -> dict[str, _Change]:
+def _writers(model: type[Model]) -> dict[str, _Change]:
     """What makes of values, by column, what a database takes, where that is something else."""
-    found = ((str(field.column), _writer(field, vendor)) for field in model._meta.concrete_fields)
+    found = ((str(field.column), _writer(field)) for field in model._meta.concrete_fields)
     return {column: write for column, write in found if write}
 
 
 @functools.cache
-def _writing(model: type[Model], columns: tuple[str, ...], vendor: str) -> _Changes:
+def _writing(model: type[Model], columns: tuple[str, ...]) -> _Changes:
     """The same, for rows of these columns."""
-    writers = _writers(model, vendor)
+    writers = _writers(model)
     return tuple((place, writers[name]) for place, name in enumerate(columns) if name in writers)
 
 
-def _writer(field: "Field[Any, Any]", vendor: str) -> _Change | None:
+def _writer(field: "Field[Any, Any]") -> _Change | None:
     kind = field.target_field if isinstance(field, ForeignKey) else field
     if isinstance(kind, JSONField):
-        if vendor == "sqlite":
+        if database.vendor() == "sqlite":
             return functools.partial(json.dumps, cls=kind.encoder)
         return lambda value: kind.get_db_prep_save(value, connection)
-    if vendor == "sqlite" and isinstance(kind, UUIDField):
+    if database.vendor() == "sqlite" and isinstance(kind, UUIDField):
         return _digits
-    if vendor == "sqlite" and isinstance(kind, DateTimeField):
+    if database.vendor() == "sqlite" and isinstance(kind, DateTimeField):
         return _utc
     return None
 
@@ -511,18 +508,18 @@ def _utc(moment: datetime) -> str:
 
 
 @functools.cache
-def _reading(model: type[Model], columns: tuple[str, ...], vendor: str) -> _Changes:
+def _reading(model: type[Model], columns: tuple[str, ...]) -> _Changes:
     """What makes of a row of these columns, as a database gives it, what it should be."""
     fields = {str(field.column): field for field in model._meta.concrete_fields}
-    found = ((place, _reader(fields[name], vendor)) for place, name in enumerate(columns))
+    found = ((place, _reader(fields[name])) for place, name in enumerate(columns))
     return tuple((place, read) for place, read in found if read)
 
 
-def _reader(field: "Field[Any, Any]", vendor: str) -> _Change | None:
+def _reader(field: "Field[Any, Any]") -> _Change | None:
     kind = field.target_field if isinstance(field, ForeignKey) else field
-    if vendor == "sqlite" and isinstance(kind, UUIDField):
+    if database.vendor() == "sqlite" and isinstance(kind, UUIDField):
         return _uuid
-    if vendor == "sqlite" and isinstance(kind, DateTimeField):
+    if database.vendor() == "sqlite" and isinstance(kind, DateTimeField):
         return _moment
     return None
 

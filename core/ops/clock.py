@@ -1,7 +1,6 @@
 """The one clock that leases, heartbeats, deadlines and retries are measured with: the database's."""
 
 import asyncio
-import functools
 import math
 import threading
 import time
@@ -9,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
+
+from core import database
 
 SYNC_SECONDS = 5.0
 
@@ -27,7 +28,7 @@ class DatabaseClock:
         self._then = datetime.min.replace(tzinfo=UTC)
 
     def now(self) -> datetime:
-        if not _has_clock():
+        if database.vendor() != "postgresql":
             return datetime.now(UTC)
         with self._lock:
             then, passed = self._then, _steady_seconds() - self._read_at
@@ -44,12 +45,6 @@ class DatabaseClock:
         with self._lock:
             self._then, self._read_at = moment, _steady_seconds()
         return moment
-
-
-@functools.cache
-def _has_clock() -> bool:
-    """Whether the database has a clock of its own. The question itself costs each task of an event loop a wrapper."""
-    return connection.vendor == "postgresql"
 
 
 def _steady_seconds() -> float:

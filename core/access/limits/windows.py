@@ -19,6 +19,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from limits.storage.base import Storage
 
+from core import database
 from core.ops import clock
 from core.ops.side_file import SideFile
 
@@ -141,17 +142,12 @@ def _in_order(keys: Sequence[str], rows: Sequence[Any], now: float) -> list[Wind
 
 
 def _run(sql: str, values: Sequence[Any] = ()) -> list[Any]:
-    if _is_sqlite():
+    if database.vendor() == "sqlite":
         return _file(settings.LIMITS_FILE).run(sql, values)
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         rows: list[Any] = cursor.fetchall()
     return rows
-
-
-@functools.cache
-def _is_sqlite() -> bool:
-    return connection.vendor == "sqlite"
 
 
 @functools.cache
