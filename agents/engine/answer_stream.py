@@ -1,5 +1,6 @@
 """The answer of a run on its way into events, in groups of pieces; the first goes at once to whoever waits for it."""
 
+import math
 import threading
 import time
 from collections.abc import Sized
@@ -15,7 +16,8 @@ from agents.ollama.types import ChatChunk, JsonObject
 from core.ops import clock
 from core.ops.threads import outcome
 
-# Seconds between two writes of one stream: short while few streams run, longer when hundreds share the writer.
+# Seconds between two writes of one stream. Where its events are waited for: short while few streams run, longer when
+# hundreds share the writer. Streams that are written often are written at the same moments, in one transaction.
 SHORTEST_GROUP_SECONDS = 0.05
 LONGEST_GROUP_SECONDS = 0.25
 SECONDS_PER_STREAM = 0.001
@@ -41,6 +43,7 @@ class AnswerStream:
         self._writes: list[Future[bool]] = []
         self._is_scheduled = False
         self._has_news = False  # of a write that ended
+        self._is_followed = is_followed
         self._last_write = float("-inf") if is_followed else time.monotonic()
         self.spoke_at: datetime | None = None
 
@@ -63,13 +66,21 @@ class AnswerStream:
                 return
             self._is_scheduled = True
         now = time.monotonic()
-        group = min(LONGEST_GROUP_SECONDS, max(SHORTEST_GROUP_SECONDS, len(beside) * SECONDS_PER_STREAM))
-        delay = max(0.0, self._last_write + group - now)
-        self._last_write = now + delay
+        self._last_write = self._next_write(now, len(beside))
         change = Append(self._ticket.task_id, self._ticket.fence, self.spoke_at, self._pull)
-        write = writer.send(append, change, delay_seconds=delay, is_traced=False)
+        write = writer.send(append, change, delay_seconds=self._last_write - now, is_traced=False)
         self._writes.append(write)
         write.add_done_callback(self._ended)
+
+    def _next_write(self, now: float, streams: int) -> float:
+        """When to write what comes now."""
+        if self._last_write == float("-inf"):
+            return now
+        share = streams * SECONDS_PER_STREAM
+        group = max(SHORTEST_GROUP_SECONDS, share) if self._is_followed else LONGEST_GROUP_SECONDS
+        beat = min(SHORTEST_GROUP_SECONDS, share)
+        earliest = max(now, self._last_write + min(LONGEST_GROUP_SECONDS, group))
+        return math.ceil(earliest / beat) * beat
 
     def _ended(self, write: "Future[bool]") -> None:
         self._has_news = True

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -76,10 +77,14 @@ def _free_name(wanted: str) -> str:
     return next(name for name in (wanted, *numbered) if name not in taken)
 
 
+def refreshable() -> QuerySet[Node]:
+    """The nodes that `refresh_all` looks at."""
+    return Node.objects.filter(kind=Node.Kind.OLLAMA)
+
+
 def refresh_all() -> dict[str, bool]:
     """Look at every node and read its models: name -> whether its server answers."""
-    nodes = Node.objects.filter(kind=Node.Kind.OLLAMA)
-    return {node.name: _look(node, breakers.take_probe(node.breaker_id)) for node in nodes}
+    return {node.name: _look(node, breakers.take_probe(node.breaker_id)) for node in refreshable()}
 
 
 def refresh(node: Node) -> bool:

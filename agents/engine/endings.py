@@ -1,7 +1,6 @@
 """What a run writes down when it ends: an answer, an error, or that it starts over. For threads and the lane alike."""
 
 import logging
-import random
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from agents.kinds.base import CannotAnswer, Outcome
 from agents.models import AgentTask
 from agents.ollama.errors import DeadlineExceeded, OllamaError
 from agents.ollama.types import ChatChunk
+from core.retries import full_jitter
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Endings:
             self.ticket.fence,
             reason=f"{error.code}: {error.detail}"[:500],
             counts="attempts",
-            delay_seconds=_retry_delay(self.task.attempts),
+            delay_seconds=_delay_seconds(self.task.attempts + 1),
             avoids=self.model.node.pk,
             or_end=failure if error.other_node_only else None,
             keeps_reservation=keeps_reservation,
@@ -114,7 +114,5 @@ def kept_of(model: ModelAtWork, stream: AnswerStream, end: operations.Finish) ->
     return Kept(stream.piece, last, fields["output"] or {}, fields["is_truncated"], model.node.name)
 
 
-def _retry_delay(attempts: int) -> float:
-    """Full jitter, in seconds: tasks that failed together do not come back together."""
-    ceiling = min(settings.RETRY_CAP_SECONDS, settings.RETRY_BASE_SECONDS * 2**attempts)
-    return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+def _delay_seconds(failures: int) -> float:
+    return full_jitter(failures, base_seconds=settings.RETRY_BASE_SECONDS, cap_seconds=settings.RETRY_CAP_SECONDS)

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from django.db import DatabaseError, InterfaceError
 
-from agents.engine import answers, kept_answers, node_health, operations, remembered, statements, traces
+from agents.engine import admission, answers, kept_answers, node_health, operations, remembered, statements, traces
 from agents.engine.answer_stream import AnswerStream, LeaseLost
 from agents.engine.answers import Began, Ended, Item, Reset
 from agents.engine.chosen_model import ModelAtWork, async_client_for
@@ -54,9 +54,9 @@ class Answer:
     whole: ChatChunk
 
 
-async def submit(submission: operations.Submission) -> operations.Submitted:
+async def submit(submission: admission.Submission) -> admission.Submitted:
     """Write a task down. Raises what `engine.submit` raises."""
-    pending = writer.send(operations.submit, submission, limit_seconds=PATIENCE_SECONDS)
+    pending = writer.send(admission.submit, submission, limit_seconds=PATIENCE_SECONDS)
     try:
         return await outcome(pending)
     except asyncio.CancelledError:
@@ -66,7 +66,7 @@ async def submit(submission: operations.Submission) -> operations.Submitted:
 
 
 async def answer(
-    submission: operations.Submission, submitted: operations.Submitted, listener: Listener | None = None
+    submission: admission.Submission, submitted: admission.Submitted, listener: Listener | None = None
 ) -> Answer:
     """Run a task that was written down, if it is reserved for this process; tell a listener how its answer comes.
 
@@ -92,7 +92,7 @@ async def answer(
         raise
 
 
-async def _share(submission: operations.Submission, leader: uuid.UUID, listener: Listener | None) -> Answer:
+async def _share(submission: admission.Submission, leader: uuid.UUID, listener: Listener | None) -> Answer:
     """Take part in the answer to an equal call, under a task of one's own once there is one."""
 
     def tell(item: Item) -> None:
@@ -108,7 +108,7 @@ async def _share(submission: operations.Submission, leader: uuid.UUID, listener:
     return await recall(submission, kept, how="shared")
 
 
-async def recall(submission: operations.Submission, kept: Kept, *, how: str = "hit") -> Answer:
+async def recall(submission: admission.Submission, kept: Kept, *, how: str = "hit") -> Answer:
     """Answer a call with what was kept of an equal one."""
     fields = {
         "result": kept.whole.text,
@@ -118,11 +118,11 @@ async def recall(submission: operations.Submission, kept: Kept, *, how: str = "h
         "output_tokens": kept.last.output_tokens,
     }
     notes = {"node": kept.node, "done_reason": kept.last.done_reason}
-    task = await _write(operations.recall, operations.Recall(submission.task, kept.piece, fields, notes, how))
+    task = await _write(admission.recall, admission.Recall(submission.task, kept.piece, fields, notes, how))
     return Answer(replace(answers.of_task(task), last=kept.last), kept.whole)
 
 
-def _cancel_what_was_written(pending: "Future[operations.Submitted]") -> None:
+def _cancel_what_was_written(pending: "Future[admission.Submitted]") -> None:
     if not pending.cancelled() and pending.exception() is None:
         submitted = pending.result()
         if not submitted.is_replay and not submitted.shares:
@@ -131,12 +131,12 @@ def _cancel_what_was_written(pending: "Future[operations.Submitted]") -> None:
 
 
 async def parts(
-    submission: operations.Submission, submitted: operations.Submitted
-) -> list[tuple[operations.Submission, operations.Submitted]]:
+    submission: admission.Submission, submitted: admission.Submitted
+) -> list[tuple[admission.Submission, admission.Submitted]]:
     """Tell what `answer` needs for each task of a call, in their order."""
     if submitted.is_replay:
         earlier = await in_thread(answers.part_ids, submitted.task_id)
-        others = [(submission, operations.Submitted(task_id, is_replay=True)) for task_id in earlier]
+        others = [(submission, admission.Submitted(task_id, is_replay=True)) for task_id in earlier]
     else:
         paired = zip(submission.parts, submitted.parts, strict=True)
         others = [(replace(submission, task=task, parts=()), part) for task, part in paired]

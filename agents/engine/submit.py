@@ -9,7 +9,7 @@ from typing import Any, Required, TypedDict, Unpack
 
 from django.db import IntegrityError
 
-from agents.engine import charges, operations, routing, traces
+from agents.engine import admission, charges, operations, routing, traces
 from agents.engine.errors import AgentNotReady, DoesNotWait, ModelNotPermitted, NotFinished, SessionClosed
 from agents.engine.process import writer
 from agents.kinds import KINDS
@@ -27,8 +27,9 @@ from core.ops import clock
 Priority = AgentTask.Priority
 
 TITLE_CHARACTERS = 80
-# How long whoever waits for an answer is kept waiting while the database is locked or away.
-PATIENCE_SECONDS = 5.0
+# How long whoever waits for an answer is kept waiting while the database is locked or away: 5 s with the way to the
+# writer, and the try that is under way.
+PATIENCE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,13 @@ def submit(**asked: Unpack[Asked]) -> Accepted:
             raise
         return Accepted(task_id=first, is_replay=True)
     try:
-        submitted = writer.call(operations.submit, submission, limit_seconds=PATIENCE_SECONDS)
+        submitted = writer.call(admission.submit, submission, limit_seconds=PATIENCE_SECONDS)
     except IntegrityError as error:
         raise AgentNotReady("The agent or the conversation was deleted meanwhile.") from error
     return Accepted(task_id=submitted.task_id, is_replay=submitted.is_replay)
 
 
-def prepare(**asked: Unpack[Asked]) -> operations.Submission:
+def prepare(**asked: Unpack[Asked]) -> admission.Submission:
     """Check everything that can be checked before the transaction. Raises as `submit`."""
     agent, owner, session = asked["agent"], asked["owner"], asked.get("session")
     version = asked.get("version") or agent.live_version
@@ -130,7 +131,7 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
         priority=asked.get("priority", Priority.NORMAL),
     )
     traces.note(task)
-    return operations.Submission(
+    return admission.Submission(
         task=task,
         new_session=new_session,
         message=_message(task, conversation) if conversation else None,
@@ -139,7 +140,7 @@ def prepare(**asked: Unpack[Asked]) -> operations.Submission:
     )
 
 
-def in_parts(submission: operations.Submission, inputs: Sequence[JsonObject]) -> operations.Submission:
+def in_parts(submission: admission.Submission, inputs: Sequence[JsonObject]) -> admission.Submission:
     """Have a call be answered by several tasks, one for each of these inputs. The first remembers the others.
 
     Nobody else takes part in them, so that they can end with the client who called.

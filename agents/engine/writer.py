@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from core import tracing
+from core import database, tracing
 from core.ops import clock
 from core.postgresql import pool as database_pool
 
@@ -29,7 +29,10 @@ Result = TypeVar("Result")
 Operation = Callable[[Sequence[Change], datetime], Sequence[Result | Exception]]
 
 BATCH_LIMIT = 256
-RETRY_DELAYS = (0.02, 0.1, 0.5, 1.0, 2.0)  # seconds between tries while the database is locked or away
+# Seconds between tries while the database is locked or away.
+RETRY_DELAYS = (0.02, 0.1, 0.5, *[1.0] * 10)
+# A try waits so long for SQLite's lock: those who give up meanwhile learn of it between two tries.
+TRY_SECONDS = 0.5
 
 
 @dataclass(order=True)
@@ -63,6 +66,9 @@ class Writer:
         self._wakeup = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._is_trying = False
+        self._failing_since: float | None = None  # time.monotonic() of the first try since the last commit
+        self._failure: Exception | None = None
 
     def start(self) -> None:
         with self._wakeup:
@@ -87,7 +93,8 @@ class Writer:
         """Write one change and return its result once it is committed.
 
         limit_seconds: how long to try while the database is locked or away; None: as long as the writer does. After
-        that nothing was written. Raises OperationalError.
+        that nothing was written. Where it has been locked or away for as long already, nobody else waits: it is enough
+        that one tries. Raises OperationalError.
         """
         future = self.send(operation, change, limit_seconds=limit_seconds)
         database_pool.leave_to_others()  # or threads that wait for the writer could hold what it waits for
@@ -119,6 +126,11 @@ class Writer:
         due = time.monotonic() + delay_seconds
         give_up_at = float("inf") if limit_seconds is None else due + limit_seconds
         entry = _Entry(due, 0, operation, change, future, give_up_at, span)
+        if self._is_trying and self._has_failed_for(entry):
+            refusal = OperationalError("The database is busy.")
+            refusal.__cause__ = self._failure
+            future.set_exception(refusal)
+            return future
         if connection.in_atomic_block or not self._enqueue(entry):
             _settle(future, apply(operation, [change])[0])
         return future
@@ -183,23 +195,38 @@ class Writer:
         """
         patient = batch
         for delay in (*RETRY_DELAYS, None):
+            begun = time.monotonic()
+            self._is_trying = True
             try:
+                _wait_briefly_for_locks()
                 with transaction.atomic():
-                    return self._results(patient)
+                    results = self._results(patient)
             except (OperationalError, InterfaceError) as error:
                 connection.close()
+                self._failing_since, self._failure = self._failing_since or begun, error
                 if delay is None:
                     raise
                 patient = self._without_those_who_give_up(patient, error)
                 time.sleep(delay if patient else 0)
+            else:
+                self._failing_since = self._failure = None
+                return results
+            finally:
+                self._is_trying = False
         raise AssertionError("unreachable")
 
     def _without_those_who_give_up(self, batch: list[_Entry], error: Exception) -> list[_Entry]:
         now = time.monotonic()
+        patient = [entry for entry in batch if entry.give_up_at > now and not self._has_failed_for(entry)]
         for entry in batch:
-            if entry.give_up_at <= now:
+            if entry not in patient:
                 entry.future.set_exception(error)
-        return [entry for entry in batch if entry.give_up_at > now]
+        return patient
+
+    def _has_failed_for(self, entry: _Entry) -> bool:
+        """Tell whether nothing could be written for as long as a change may wait."""
+        since = self._failing_since
+        return since is not None and time.monotonic() - since >= entry.give_up_at - entry.due
 
     def _results(self, batch: list[_Entry]) -> dict[int, Any]:
         now = clock.now()
@@ -210,6 +237,13 @@ class Writer:
                 answers = operation([entry.change for entry in entries], now)
                 results.update({entry.number: answer for entry, answer in zip(entries, answers, strict=True)})
         return results
+
+
+def _wait_briefly_for_locks() -> None:
+    if database.vendor() == "sqlite" and connection.connection is None:
+        limit_seconds = min(TRY_SECONDS, connection.settings_dict["OPTIONS"]["timeout"])
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {1000 * limit_seconds:.0f}")
 
 
 def _begun(operation: Operation[Any, Any], future: "Future[Any]") -> tracing.Span:

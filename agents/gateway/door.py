@@ -12,7 +12,7 @@ from django.core.exceptions import DisallowedHost
 from django.http.request import split_domain_port, validate_host
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 
-from agents.engine import kept_answers, operations, priorities, remembered
+from agents.engine import admission, kept_answers, priorities, remembered
 from agents.engine.errors import ModelNotAvailable
 from agents.engine.kept_answers import Kept
 from agents.engine.owners import this_process
@@ -84,11 +84,11 @@ class Order:
 
     caller: Caller
     wanted: Wanted
-    submission: operations.Submission
+    submission: admission.Submission
     is_stored: bool
     kept: Mapping[uuid.UUID, Kept]
 
-    def identity(self, submitted: operations.Submitted | None) -> Identity:
+    def identity(self, submitted: admission.Submitted | None) -> Identity:
         """Name the answer, once it is known whether the call was made before; None where it was kept."""
         task_id = submitted.task_id if submitted and submitted.is_replay else self.submission.task.pk
         return identity_of(task_id, self.wanted.model)
@@ -104,7 +104,7 @@ class Order:
         return [self.submission.task, *self.submission.parts]
 
     @property
-    def to_make(self) -> operations.Submission | None:
+    def to_make(self) -> admission.Submission | None:
         """What of the call was not answered before."""
         tasks = [task for task in self.tasks if task.pk not in self.kept]
         return replace(self.submission, task=tasks[0], parts=tuple(tasks[1:])) if tasks else None
@@ -189,7 +189,7 @@ def order(call: Call, form: Format[Any], body: bytes) -> Order:
     return Order(caller, wanted, submission, is_stored, kept)
 
 
-def _kept(submission: operations.Submission, wish: bool | None) -> dict[uuid.UUID, Kept]:
+def _kept(submission: admission.Submission, wish: bool | None) -> dict[uuid.UUID, Kept]:
     """Find what answered equal tasks before, and have the others be found by their like."""
     found = {}
     for task in (submission.task, *submission.parts):
@@ -247,7 +247,7 @@ def _priority(call: Call, principal: Principal) -> Priority:
 
 def _submission(
     call: Call, caller: Caller, wanted: Wanted, agent: Agent, *, model: str, key: IdempotencyKey | None
-) -> operations.Submission:
+) -> admission.Submission:
     principal = caller.principal
     own_kind = KINDS[agent.kind]
     kind = KINDS[ModelCall.name] if own_kind.has_sessions or model else own_kind
@@ -272,7 +272,7 @@ def _submission(
     return _in_parts(submission)
 
 
-def _in_parts(submission: operations.Submission) -> operations.Submission:
+def _in_parts(submission: admission.Submission) -> admission.Submission:
     """Have a long list of texts be embedded by several tasks, which the grant spreads over nodes and slots."""
     task = submission.task
     if task.kind != ModelCall.name:

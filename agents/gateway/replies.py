@@ -10,11 +10,11 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from agents.engine import lane
+from agents.engine.admission import Submission, Submitted
 from agents.engine.answers import Began, Ended, Item, Reset
 from agents.engine.awaited import awaited
 from agents.engine.kept_answers import Kept
 from agents.engine.lane import Answer
-from agents.engine.operations import Submission, Submitted
 from agents.gateway import failures
 from agents.gateway.calls import Call, Headers
 from agents.gateway.door import Caller, Order

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from agents.engine import answers, lane
-from agents.engine.operations import Submitted
+from agents.engine.admission import Submitted
 from agents.engine.submit import cancel
 from agents.gateway import door, failures, replies
 from agents.gateway.calls import Call

@@ -234,7 +234,10 @@ def _defaults() -> dict[str, Any]:
 
 
 class TaskEvent(models.Model):
-    """What happened to a task, in order. Numbers run from 1 without gaps; rows are never changed."""
+    """What happened to a task, in order. Numbers run from 1 without gaps; rows are never changed.
+
+    Long after its end, the pieces of its answer become one, which leaves gaps (see `agents.engine.pruning`).
+    """
 
     class Type(models.TextChoices):
         STATE = "state", "State"

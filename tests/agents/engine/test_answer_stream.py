@@ -79,20 +79,46 @@ def test_many_pieces_become_few_events_and_none_is_lost(ticket, started_writer, 
     assert len(pieces(ticket)) * 10 < len(words)
 
 
-def test_busy_processes_write_larger_groups(ticket, monkeypatch):
-    delays: list[float] = []
-    monkeypatch.setattr(answer_stream, "writer", HeldWriter(delays))
-    for live_streams in (1, 100, 1000):
-        stream = AnswerStream(ticket, is_followed=True)
-        stream.add(ChatChunk(text="first"), beside=range(live_streams))
+@pytest.mark.parametrize(
+    ("is_followed", "streams", "delays"),
+    [
+        (True, 1, [0, 0.05, 0.05]),
+        (True, 100, [0, 0.1, 0.1]),
+        (True, 1000, [0, 0.25, 0.25]),
+        (False, 1, [0.25, 0.25, 0.25]),
+        (False, 1000, [0.25, 0.25, 0.25]),
+    ],
+)
+def test_pieces_wait_longer_where_many_streams_are_written_or_nobody_reads(
+    ticket, monkeypatch, is_followed, streams, delays
+):
+    at = [1000.0]
+    held = HeldWriter()
+    monkeypatch.setattr(answer_stream, "writer", held)
+    monkeypatch.setattr(answer_stream.time, "monotonic", lambda: at[0])
+    stream = AnswerStream(ticket, is_followed=is_followed)
+    for _ in delays:
+        stream.add(ChatChunk(text="piece"), beside=range(streams))
         stream._pull()
-        stream.add(ChatChunk(text="second"), beside=range(live_streams))
-    assert [round(delay, 2) for delay in delays] == [0, 0.05, 0, 0.1, 0, 0.25]
+        at[0] += held.delays[-1]
+    assert held.delays == pytest.approx(delays)
+
+
+def test_the_streams_of_a_busy_process_are_written_at_the_same_moments(ticket, monkeypatch):
+    at = [1000.0]
+    held = HeldWriter()
+    monkeypatch.setattr(answer_stream, "writer", held)
+    monkeypatch.setattr(answer_stream.time, "monotonic", lambda: at[0])
+    for offset in range(100):
+        at[0] = 1000.0 + offset / 1000
+        AnswerStream(ticket, is_followed=False).add(ChatChunk(text="piece"), beside=range(100))
+    due = {round(1000 + offset / 1000 + delay, 3) for offset, delay in enumerate(held.delays)}
+    assert due == {1000.25, 1000.3, 1000.35}
 
 
 def test_a_piece_that_comes_during_a_write_gets_a_write_of_its_own(ticket, monkeypatch):
     """Or it would stay unseen until the model says more, however long that takes."""
-    held = HeldWriter([])
+    held = HeldWriter()
     monkeypatch.setattr(answer_stream, "writer", held)
     stream = AnswerStream(ticket, is_followed=True)
     stream.add(ChatChunk(text="first"), beside=[None])
@@ -110,7 +136,7 @@ def test_it_stops_once_the_task_is_lost(ticket, started_writer, wait_until):
 
 
 def test_an_answer_with_a_lost_piece_never_ends_well(ticket, monkeypatch):
-    held = HeldWriter([])
+    held = HeldWriter()
     monkeypatch.setattr(answer_stream, "writer", held)
     stream = AnswerStream(ticket, is_followed=True)
     stream.add(ChatChunk(text="first"), beside=[None])
@@ -124,8 +150,8 @@ def test_an_answer_with_a_lost_piece_never_ends_well(ticket, monkeypatch):
 class HeldWriter:
     """A writer that writes when the test says so."""
 
-    def __init__(self, delays: list[float]) -> None:
-        self.delays = delays
+    def __init__(self) -> None:
+        self.delays: list[float] = []
         self.changes: list[Any] = []
         self.futures: list[Future[bool]] = []
 

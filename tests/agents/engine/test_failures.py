@@ -11,9 +11,10 @@ from agents.engine import caretaker, operations
 from agents.engine.submit import cancel
 from agents.engine.writer import apply
 from agents.models import AgentTask
-from core.models import Notification, NotificationPreference, Role
+from core.models import Notification, NotificationPreference, Role, WebhookDelivery
 from core.notifications import inbox
 from tests.agents.engine.factories import make_agent, make_node, send_back, submit_task, succeed, take
+from tests.factories import make_webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -131,7 +132,7 @@ def test_an_end_that_is_rolled_back_is_not_told(agent):
 
 def about_notifications(batch):
     """The statements of a batch that are there for notifications."""
-    tables = ("core_notification", "core_user", '"agents_agent"')
+    tables = ("core_notification", "core_user", '"agents_agent"', "core_webhook")
     with CaptureQueriesContext(connection) as captured:
         apply(operations.finish, batch)
     return [query["sql"] for query in captured if any(table in query["sql"] for table in tables)]
@@ -141,6 +142,26 @@ def test_successes_pay_nothing_and_failures_the_same_however_many_they_are(agent
     others = [make_agent() for _ in range(10)]
     successes = ends([submit_task(agent) for _ in range(10)], Status.SUCCEEDED, "", fields={"result": ""})
     assert about_notifications(successes) == []
-    assert len(about_notifications(ends([submit_task(agent)]))) == 3
-    assert len(about_notifications(ends([submit_task(one) for one in others * 3]))) == 3
+    assert len(about_notifications(ends([submit_task(agent)]))) == 4
+    assert len(about_notifications(ends([submit_task(one) for one in others * 3]))) == 4
     assert Notification.objects.count() == 11
+    make_webhook()
+    make_webhook()
+    assert len(about_notifications(ends([submit_task(agent), submit_task(make_agent())]))) == 5
+
+
+def test_webhooks_are_told_of_everybodys_once_for_each_agent_and_hour(agent, fake_clock):
+    make_webhook()
+    other, first = make_agent(), submit_task(agent)
+    finish(first, submit_task(agent), submit_task(other))
+    finish(submit_task(agent))
+    told = WebhookDelivery.objects.filter(title=f"Task failed: {agent.name}").get()
+    assert (told.event, told.text) == ("task-failed", "It ended with the error no-luck.")
+    assert told.data["agent"] == agent.name
+    assert told.data["error"] == "no-luck"
+    page = resolve(told.link)
+    assert (page.url_name, page.kwargs) == ("agents_agenttask_change", {"object_id": told.data["task"]})
+    assert WebhookDelivery.objects.count() == 2
+    fake_clock.advance(3600)
+    finish(submit_task(agent))
+    assert WebhookDelivery.objects.count() == 3

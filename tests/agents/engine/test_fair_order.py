@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from agents.engine import operations
+from agents.engine import admission, operations
 from agents.engine.submit import cancel, prepare, prioritise
 from agents.engine.writer import apply
 from agents.models import Agent, AgentTask, QueueShare
@@ -36,7 +36,7 @@ def person(name: str, team: Team | None = None) -> User:
 
 def ask(agent: Agent, who: User | None = None, **asked: object) -> AgentTask:
     change = prepare(agent=agent, owner=who or agent.owner, input={"message": "hi"}, **asked)
-    (submitted,) = apply(operations.submit, [change])
+    (submitted,) = apply(admission.submit, [change])
     return AgentTask.objects.get(pk=submitted.task_id)
 
 
@@ -216,7 +216,7 @@ def test_where_nobody_waits_fairness_costs_no_statement_and_no_turn(max_loaded_m
     agent = make_agent()
     change = prepare(agent=agent, owner=agent.owner, input={"message": "hi"})
     with CaptureQueriesContext(connection) as submitting:
-        apply(operations.submit, [change])
+        apply(admission.submit, [change])
     assert len(statements_of(submitting)) == 4  # places, load, task, events
     ticket = take(AgentTask.objects.get())
     end = operations.Finish(ticket.task_id, ticket.fence, AgentTask.Status.SUCCEEDED, fields={"result": ""})

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 import agents.engine.submit as submit_module
-from agents.engine import operations
+from agents.engine import admission, operations
 from agents.engine.grant import grant
 from agents.engine.queue import standing
 from agents.engine.submit import cancel, submit
@@ -212,7 +212,7 @@ def test_a_batch_of_submissions_fills_each_node_and_no_more(monkeypatch):
     monkeypatch.setattr(submit_module, "writer", batch)
     for _ in range(5):
         submit(agent=agent, owner=agent.owner, input={"message": "hello"})
-    apply(operations.submit, batch.submissions)
+    apply(admission.submit, batch.submissions)
     check(Snapshot.read())
     statuses = AgentTask.objects.order_by("pk").values_list("status", flat=True)
     assert list(statuses) == ["running"] * 3 + ["queued"] * 2
@@ -222,11 +222,11 @@ class Batch:
     """Stands in for the writer, and gathers."""
 
     def __init__(self) -> None:
-        self.submissions: list[operations.Submission] = []
+        self.submissions: list[admission.Submission] = []
 
-    def call(self, _: object, submission: operations.Submission, **_limits: float) -> operations.Submitted:
+    def call(self, _: object, submission: admission.Submission, **_limits: float) -> admission.Submitted:
         self.submissions.append(submission)
-        return operations.Submitted(submission.task.pk, is_replay=False)
+        return admission.Submitted(submission.task.pk, is_replay=False)
 
 
 def test_granting_nothing_is_harmless(fake_clock):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agents.engine import answers, operations
+from agents.engine import admission, answers, operations
 from agents.engine.errors import QueueFull
 from agents.engine.routing import is_same_everywhere
 from agents.engine.submit import cancel, in_parts, prepare, resubmit
@@ -26,25 +26,25 @@ TEXTS = [f"text {number}" for number in range(5)]
 KIND = KINDS["model_call"]
 
 
-def divided(agent: Agent, **asked: Any) -> operations.Submission:
+def divided(agent: Agent, **asked: Any) -> admission.Submission:
     """A call of five texts, at most two of them in a task."""
     wanted = {"operation": "embed", "input": TEXTS, "truncate": False}
     whole = prepare(agent=agent, owner=agent.owner, kind=KIND, input=wanted, **asked)
     return in_parts(whole, split(whole.task.input, 2))
 
 
-def submit(submission: operations.Submission) -> operations.Submitted:
-    (submitted,) = apply(operations.submit, [submission])
+def submit(submission: admission.Submission) -> admission.Submitted:
+    (submitted,) = apply(admission.submit, [submission])
     if isinstance(submitted, Exception):
         raise submitted
     return submitted
 
 
-def ids(submitted: operations.Submitted) -> list[uuid.UUID]:
+def ids(submitted: admission.Submitted) -> list[uuid.UUID]:
     return [submitted.task_id, *(part.task_id for part in submitted.parts)]
 
 
-def rows(submitted: operations.Submitted) -> list[AgentTask]:
+def rows(submitted: admission.Submitted) -> list[AgentTask]:
     tasks = AgentTask.objects.in_bulk(ids(submitted))
     return [tasks[task_id] for task_id in ids(submitted)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.engine import caretaker, operations
+from agents.engine import admission, caretaker, operations
 from agents.engine.owners import this_process
 from agents.engine.submit import prepare
 from agents.engine.writer import apply
@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 US = this_process()
 
 
-def submit(agent: Agent, **asked: Any) -> operations.Submitted:
+def submit(agent: Agent, **asked: Any) -> admission.Submitted:
     change = prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, **asked)
-    (submitted,) = apply(operations.submit, [change])
-    assert isinstance(submitted, operations.Submitted)
+    (submitted,) = apply(admission.submit, [change])
+    assert isinstance(submitted, admission.Submitted)
     return submitted
 
 
-def row(submitted: operations.Submitted) -> AgentTask:
+def row(submitted: admission.Submitted) -> AgentTask:
     return AgentTask.objects.get(pk=submitted.task_id)
 
 
@@ -87,7 +87,7 @@ def test_a_reserved_run_that_dies_is_for_any_runner(dead_process, started_writer
     check(Snapshot.read())
 
 
-def fail_over(submitted: operations.Submitted, *, keeps_reservation: bool = False) -> AgentTask:
+def fail_over(submitted: admission.Submitted, *, keeps_reservation: bool = False) -> AgentTask:
     task = row(submitted)
     change = operations.SendBack(
         task.pk,
@@ -147,13 +147,13 @@ def test_equal_requests_share_the_task_that_is_being_answered():
         prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, request_key=key)
         for key in ("a", "a", "b", "")
     ]
-    first, second, other, alone = apply(operations.submit, changes)
-    assert isinstance(first, operations.Submitted)
-    assert second == operations.Submitted(first.task_id, shares=True)
+    first, second, other, alone = apply(admission.submit, changes)
+    assert isinstance(first, admission.Submitted)
+    assert second == admission.Submitted(first.task_id, shares=True)
     assert AgentTask.objects.count() == 3
     again = submit(agent, request_key="a")
     assert (again.task_id, again.shares) == (first.task_id, True)
-    assert not any(item.shares for item in (other, alone) if isinstance(item, operations.Submitted))
+    assert not any(item.shares for item in (other, alone) if isinstance(item, admission.Submitted))
 
     assert succeed(take(row(first)), "")
     assert not submit(agent, request_key="a").shares

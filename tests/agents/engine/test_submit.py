@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from agents.engine import operations
+from agents.engine import admission, operations
 from agents.engine.errors import AgentNotReady, ModelNotAvailable, NotFinished, QueueFull, SessionClosed
 from agents.engine.submit import cancel, prepare, resubmit, submit
 from agents.engine.writer import apply
@@ -171,14 +171,14 @@ def test_an_agent_that_is_deleted_under_a_submission_takes_no_task():
 # Tried again ---------------------------------------------------------------------------------------------------------
 
 
-def submission(agent: Agent, **asked: Any) -> operations.Submission:
+def submission(agent: Agent, **asked: Any) -> admission.Submission:
     """What `submit` hands to the writer."""
     return prepare(agent=agent, owner=agent.owner, input={"message": "hi"}, starts_session=True, **asked)
 
 
-def try_and_fail(change: operations.Submission) -> None:
+def try_and_fail(change: admission.Submission) -> None:
     with transaction.atomic():
-        apply(operations.submit, [change])
+        apply(admission.submit, [change])
         transaction.set_rollback(True)
 
 
@@ -186,7 +186,7 @@ def test_a_submission_that_is_tried_again_is_written_as_if_for_the_first_time():
     make_node(slots=1)
     change = submission(make_agent())
     try_and_fail(change)
-    assert apply(operations.submit, [change]) == [operations.Submitted(change.task.pk, is_replay=False)]
+    assert apply(admission.submit, [change]) == [admission.Submitted(change.task.pk, is_replay=False)]
     check(Snapshot.read())
     assert AgentTask.objects.get().fence == 1
 
@@ -197,7 +197,7 @@ def test_a_slot_that_is_gone_at_the_second_try_is_not_taken():
     change = submission(agent)
     try_and_fail(change)
     submit_task(agent)
-    apply(operations.submit, [change])
+    apply(admission.submit, [change])
     check(Snapshot.read())
     assert AgentTask.objects.get(pk=change.task.pk).status == "queued"
 
@@ -209,7 +209,7 @@ def test_a_submission_that_is_tried_again_is_charged_once():
     change = submission(agent)
     try_and_fail(change)
     for _ in range(2):  # the answer to the first was lost
-        apply(operations.submit, [change])
+        apply(admission.submit, [change])
     check(Snapshot.read())
     assert AgentTask.objects.get().reserved_tokens == TokenUse.objects.get(subject=f"user:{agent.owner_id}").tokens
 
@@ -219,6 +219,6 @@ def test_a_submission_whose_commit_was_not_told_of_is_accepted_at_the_second_try
     make_node(slots=1)
     change = submission(make_agent(), idempotency_key=make_key() if has_key else None)
     for _ in range(2):
-        assert apply(operations.submit, [change]) == [operations.Submitted(change.task.pk, is_replay=False)]
+        assert apply(admission.submit, [change]) == [admission.Submitted(change.task.pk, is_replay=False)]
     check(Snapshot.read())
     assert AgentTask.objects.count() == ChatMessage.objects.count() == 1

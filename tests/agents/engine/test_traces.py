@@ -7,7 +7,7 @@ from agents.engine.submit import resubmit, submit
 from agents.models import AgentTask
 from core import tracing
 from tests.factories import make_agent, make_task, make_user
-from tests.otlp import Collector
+from tests.otlp import Collector, collecting
 
 pytestmark = pytest.mark.django_db
 
@@ -16,12 +16,8 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 @pytest.fixture
 def collector(monkeypatch) -> Iterator[Collector]:
-    with Collector() as collector:
-        for name, value in collector.environment.items():
-            monkeypatch.setenv(name, value)
-        tracing.start("test")
+    with collecting(monkeypatch) as collector:
         yield collector
-        tracing.stop()
 
 
 def arrived() -> tracing.Span:

@@ -1,3 +1,4 @@
+import itertools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -202,6 +203,20 @@ def test_who_has_no_patience_gives_up_while_others_wait(ledger, held_database):
     held_database()
     assert patient.result(20) == "PATIENT"
     assert names() == {"patient"}
+
+
+def test_nobody_else_waits_for_a_database_that_has_been_away_for_as_long(ledger, held_database, wait_until):
+    patient = ledger.writer.send(ledger.early, "patient")
+    numbers = itertools.count()
+
+    def is_refused_at_once() -> bool:
+        return ledger.writer.send(ledger.early, f"hasty {next(numbers)}", limit_seconds=0.1).done()
+
+    wait_until(is_refused_at_once)
+    assert not patient.done()
+    held_database()
+    assert patient.result(20) == "PATIENT"
+    assert ledger.writer.call(ledger.early, "later", limit_seconds=5) == "LATER"
 
 
 def test_who_has_no_patience_gives_up_behind_a_busy_writer(ledger):
