@@ -10,7 +10,11 @@ from agents.ollama.errors import OllamaError
 from core.examinations import of_clock
 from core.ops.doctor import Diagnosis, error, examination, ok, remedy, warning
 
-remedy("models", "See the nodes below: register one, start its server, or reset its breaker in the console.")
+remedy(
+    "models",
+    "Look at the nodes: register one, start its server, or reset its breaker in the console.",
+    page="admin:agents_node_changelist",
+)
 
 
 @examination("nodes", needs_database=True)

@@ -22,7 +22,7 @@ class CoreConfig(AppConfig):
         from core.access.sign_in import events  # noqa: F401 - they register themselves
         from core.audit import signals  # noqa: F401
         from core.cache import figures  # noqa: F401
-        from core.ops import jobs, schedules  # noqa: F401
+        from core.ops import group, jobs, schedules  # noqa: F401
         from core.ops.alerts import platform, watch  # noqa: F401
 
         if settings.REDIS_URL:

@@ -40,12 +40,24 @@ PATIENCE = timedelta(minutes=2)
 # There, containers get secrets that everybody inside may read.
 SHARED_SECRETS = "/run/secrets/"
 
-remedy("database", "Start it, and check DATABASE_URL: the log of the web process has the reason.")
+remedy(
+    "database", "Start it, and check DATABASE_URL: the log of the web process has the reason.", page="console-pools"
+)
 remedy("broker", "Start it, and check CELERY_BROKER_URL. Until then tasks are accepted, and begin later.")
-remedy("redis", "Start it, and check REDIS_URL. Until then processes look for news instead of being woken.")
-remedy("disk", "Make room on the disk of SUTAZAI_DATA_DIR, or move that folder to another one.")
-remedy("workers", "Start the group with `make run`, or look in its log for why the worker ended.")
-remedy("cache", "Mend Redis, or the database, where it stands. Until then answers are not kept.")
+remedy(
+    "redis",
+    "Start it, and check REDIS_URL. Until then processes look for news instead of being woken.",
+    page="console-pools",
+)
+remedy(
+    "disk",
+    "Make room on the disk of SUTAZAI_DATA_DIR, or move that folder to another one.",
+    page="admin:core_backup_changelist",
+)
+remedy(
+    "workers", "Start the group with `make run`, or look in its log for why the worker ended.", page="console-workers"
+)
+remedy("cache", "Mend Redis, or the database, where it stands. Until then answers are not kept.", page="console-cache")
 
 
 @examination("settings")
@@ -272,7 +284,7 @@ def the_schedules() -> Iterator[Diagnosis]:
     if late:
         yield error(
             f"These should have been sent long ago: {_some(late)}.",
-            "Start the group with `make run`: exactly one beat has to run. Its log tells why it ended.",
+            "Start the group with `make run`: a beat has to run. Its log tells why it ended.",
         )
     if failed := list(_failed_jobs()):
         yield warning(

@@ -7,6 +7,7 @@ from core.admin import (
     backups,
     breakers,
     devices,
+    health,
     invitations,
     limits,
     maintenance,
@@ -15,6 +16,8 @@ from core.admin import (
     pools,
     schedules,
     slow_queries,
+    webhooks,
+    workers,
 )
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "backups",
     "breakers",
     "devices",
+    "health",
     "invitations",
     "limits",
     "maintenance",
@@ -32,4 +36,6 @@ __all__ = [
     "pools",
     "schedules",
     "slow_queries",
+    "webhooks",
+    "workers",
 ]

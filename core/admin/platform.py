@@ -7,7 +7,7 @@ from django.urls import reverse
 from core.admin import dashboard
 from core.admin.dashboard import Cell, Panel, Problem, Table
 from core.models import MaintenanceRun
-from core.ops import health
+from core.ops import doctor, health, maintenance
 
 TITLES = {
     "workers": "No worker is alive",
@@ -17,14 +17,7 @@ TITLES = {
     "disk": "The disk is filling up",
     "database": "The database is away",
 }
-HELP = {
-    "workers": "Tasks are accepted and wait. Start a worker; `manage.py up` starts one.",
-    "broker": "Tasks still run, later than usual, until it is back.",
-    "redis": "Answers still stream, a little later than usual, until it is back.",
-    "cache": "Each process remembers answers for itself. What is invalidated holds everywhere as soon as it is back.",
-}
 TONES = {"up": "good", "degraded": "warning", "down": "bad"}
-LOOK_BACK = 100  # runs; each job's latest is among them
 
 
 def platform() -> Panel:
@@ -39,14 +32,14 @@ def _is_wrong(service: dict[str, str] | None) -> bool:
 
 def _problem(name: str, service: dict[str, str]) -> Problem:
     level = "bad" if service["status"] == "down" else "warning"
-    detail = HELP.get(name) or service["detail"]
-    return Problem(level, TITLES[name], detail, since=datetime.fromisoformat(service["since"]))
+    remedy = doctor.remedy_of(name)
+    detail = f"{service['detail']} {remedy.text}".strip()
+    since = datetime.fromisoformat(service["since"])
+    page = reverse(remedy.page or "console-health")
+    return Problem(level, TITLES[name], detail, since, page, "Open the page that helps")
 
 
 def _failed_jobs() -> list[Problem]:
-    latest: dict[str, MaintenanceRun] = {}
-    for run in MaintenanceRun.objects.order_by("-pk")[:LOOK_BACK]:
-        latest.setdefault(run.job, run)
     return [
         Problem(
             "warning",
@@ -56,7 +49,7 @@ def _failed_jobs() -> list[Problem]:
             url=reverse("admin:core_maintenancerun_change", args=[run.pk]),
             action="Open the run",
         )
-        for run in latest.values()
+        for run in maintenance.latest().values()
         if run.status == MaintenanceRun.Status.FAILED
     ]
 
@@ -76,6 +69,7 @@ def _table(services: dict[str, dict[str, str]]) -> Table:
             for name, service in services.items()
         ],
         empty="The probes have not run yet.",
+        url=reverse("console-health"),
     )
 
 

@@ -12,6 +12,7 @@ from core.api.notifications import NotificationViewSet
 from core.api.pools import PoolsView
 from core.api.routers import SlashAgnosticRouter, either_way
 from core.api.usage import LimitsView
+from core.api.workers import WorkersView
 
 router = SlashAgnosticRouter()
 router.include_root_view = False
@@ -36,5 +37,6 @@ urlpatterns = [
     either_way("api/v1/limits", LimitsView.as_view(), "limits"),
     path("api/", include(own.urls)),
     either_way("api/v1/pools", PoolsView.as_view(), "pools"),
+    either_way("api/v1/workers", WorkersView.as_view(), "workers"),
     path("api/v1/", include(router.urls)),
 ]

@@ -38,12 +38,20 @@ class Report:
     diagnosis: Diagnosis
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """What to do about a part, and the name of the console's page that helps."""
+
+    text: str = ""
+    page: str = ""
+
+
 Examination = Callable[[], Iterable[Diagnosis]]
 
 DATABASE = "database"
 _VERDICTS = {State.UP: Verdict.OK, State.DEGRADED: Verdict.WARNING}
 _examinations: dict[str, tuple[Examination, bool]] = {}
-_remedies: dict[str, str] = {}
+_remedies: dict[str, Remedy] = {}
 
 
 def ok(text: str) -> Diagnosis:
@@ -68,9 +76,15 @@ def examination(area: str, *, needs_database: bool = False) -> Callable[[Examina
     return register
 
 
-def remedy(part: str, text: str) -> None:
-    """Say how to mend a part that `core.ops.probes` looks at."""
-    _remedies[part] = text
+def remedy(part: str, text: str, *, page: str = "") -> None:
+    """Say how to mend a part that `core.ops.probes` looks at. page: the name of the console's page that helps."""
+    _remedies[part] = Remedy(text, page)
+
+
+def remedy_of(part: str) -> Remedy:
+    """How to mend a part."""
+    autodiscover_modules("examinations")
+    return _remedies.get(part, Remedy())
 
 
 def examine() -> Iterator[Report]:
@@ -91,7 +105,7 @@ def _of_part(name: str, service: Service) -> Diagnosis:
     verdict = _VERDICTS.get(service.state, Verdict.ERROR)
     if verdict == Verdict.OK:
         return ok(service.detail or "It works.")
-    return Diagnosis(verdict, service.detail, _remedies.get(name, ""))
+    return Diagnosis(verdict, service.detail, remedy_of(name).text)
 
 
 def _found(function: Examination) -> list[Diagnosis]:

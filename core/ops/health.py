@@ -8,6 +8,8 @@ import json
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +22,7 @@ from core.ops.probes import Finding, Probe, State
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 5.0
+CHANGES_KEPT = 200  # while they cannot be written down
 STALE_SECONDS = 20.0  # the probes take that long only when something essential hangs
 
 
@@ -43,11 +46,23 @@ class Service:
         }
 
 
+@dataclass(frozen=True)
+class Change:
+    """A part was found in another state than before, or for the first time."""
+
+    part: str
+    state: State
+    detail: str
+    at: datetime
+
+
 class Health:
     """What this process knows, and the thread that finds it out."""
 
     def __init__(self) -> None:
         self._services: dict[str, Service] = {}
+        self._changes: deque[Change] = deque(maxlen=CHANGES_KEPT)
+        self.looks_since: datetime | None = None
         self._looked_at = float("-inf")  # time.monotonic() at the end of the last whole round
         self._thread: threading.Thread | None = None
 
@@ -64,6 +79,7 @@ class Health:
 
     def look(self) -> None:
         """Look at every part once."""
+        self.looks_since = self.looks_since or datetime.now(UTC)
         for name, probe in probes.registered().items():
             started = time.perf_counter()
             finding = _finding(probe)
@@ -78,6 +94,8 @@ class Health:
         is_new = before is None or before.state != finding.state
         since = now if before is None or is_new else before.since
         self._services[name] = Service(finding.state, finding.detail, since, now, latency_seconds)
+        if is_new:
+            self._changes.append(Change(name, finding.state, finding.detail, now))
         if before is not None and is_new:
             level = logging.INFO if finding.state == State.UP else logging.WARNING
             details = " ".join(filter(None, (finding.detail, finding.log_detail)))
@@ -90,6 +108,15 @@ class Health:
     def services(self) -> dict[str, Service]:
         """What was found of each part so far."""
         return dict(self._services)
+
+    def changes(self) -> list[Change]:
+        """What changed that nobody wrote down yet, as far as it is remembered; the oldest first."""
+        return list(self._changes)
+
+    def forget_changes(self, written: Sequence[Change]) -> None:
+        for change in written:
+            if self._changes and self._changes[0] is change:
+                self._changes.popleft()
 
     def state(self, name: str) -> State:
         service = self._services.get(name)
@@ -110,6 +137,27 @@ def _finding(probe: Probe) -> Finding:
 _health = Health()
 start = _health.start
 states = _health.states
+
+
+def current() -> list[Change]:
+    """Since when each part is as it was found last."""
+    found = _health.services().items()
+    return [Change(name, service.state, service.detail, service.since) for name, service in found]
+
+
+def changes() -> list[Change]:
+    """What changed in this process that was not written down."""
+    return _health.changes()
+
+
+def forget_changes(written: Sequence[Change]) -> None:
+    """Forget changes that were written down."""
+    _health.forget_changes(written)
+
+
+def looks_since() -> datetime | None:
+    """When this process began to look."""
+    return _health.looks_since
 
 
 def liveness() -> dict[str, Any]:

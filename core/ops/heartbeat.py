@@ -1,4 +1,4 @@
-"""Which workers live: each renews a row of its own, so that processes on every host can tell."""
+"""Which processes live: each renews a row of its own, so that processes on every host can tell."""
 
 import hashlib
 import logging
@@ -6,18 +6,19 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from core.models import Lease
+from core.models import Lease, Process
 from core.ops import clock, leases
 from core.ops.processes import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "worker:"
 INTERVAL_SECONDS = 10.0
 ALIVE_SECONDS = 30.0  # two beats may be missed
-FORGET_AFTER = timedelta(hours=1)
+
+Role = Process.Role
 
 
 class Heartbeat:
@@ -27,62 +28,87 @@ class Heartbeat:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin to tell that this process is a worker that lives; does nothing the second time."""
+    def start(self, role: "Process.Role", *, threads: int | None = None) -> None:
+        """Begin to tell that this process lives, and what it does; does nothing the second time."""
         if self._thread is None:
+            me = Process(
+                identity=str(ProcessIdentity.current()),
+                role=role,
+                threads=threads,
+                version=settings.VERSION[:30],
+            )
             self._stopping.clear()
-            self._thread = threading.Thread(target=self._run, name="worker-heartbeat", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(me,), name="heartbeat", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Tell that this worker ends."""
+        """Tell that this process ends."""
         if self._thread is not None:
             self._stopping.set()
             self._thread.join(ALIVE_SECONDS)
             self._thread = None
 
-    def _run(self) -> None:
-        _try(_forget_the_dead)
+    def _run(self, me: Process) -> None:
+        is_known = False
         while True:
-            _try(beat)
+            is_known = is_known or _try(lambda: introduce(me))
+            _try(lambda: beat(Role(me.role)))
             if self._stopping.wait(INTERVAL_SECONDS):
                 break
-        _try(lambda: leases.release(_row_name(str(ProcessIdentity.current()))))
+        _try(lambda: _forget(me.identity))
         connection.close()
 
 
 heartbeat = Heartbeat()
 
 
-def living_workers() -> int:
-    """Count the workers that told of themselves lately, without those that this host knows to be dead."""
-    rows = Lease.objects.filter(name__startswith=PREFIX, held_until__gte=clock.now())
-    return sum(not leases.is_dead(holder) for holder in rows.values_list("holder", flat=True))
+def introduce(me: Process) -> None:
+    """Tell once what this process is, and forget those in whose place it comes: dead ones of its kind on this host."""
+    for identity in Process.objects.filter(role=me.role).values_list("identity", flat=True):
+        if leases.is_dead(identity):
+            _forget(identity)
+    me.started_at = clock.now()
+    me.save()
 
 
-def beat() -> None:
+def beat(role: "Process.Role" = Role.WORKER) -> None:
     """Tell once that this process lives."""
     me = str(ProcessIdentity.current())
     until = clock.now() + timedelta(seconds=ALIVE_SECONDS)
-    Lease.objects.update_or_create(name=_row_name(me), defaults={"holder": me, "held_until": until})
+    if not Lease.objects.filter(name=row_name(role, me)).update(held_until=until):
+        Lease.objects.create(name=row_name(role, me), holder=me, held_until=until)
 
 
-def _row_name(identity: str) -> str:
+def living(role: "Process.Role") -> list[str]:
+    """The processes of a kind that told of themselves lately, without those that this host knows to be dead."""
+    rows = Lease.objects.filter(name__startswith=f"{role}:", held_until__gte=clock.now())
+    return [holder for holder in rows.values_list("holder", flat=True) if not leases.is_dead(holder)]
+
+
+def living_workers() -> int:
+    return len(living(Role.WORKER))
+
+
+def row_name(role: str, identity: str) -> str:
     """Name the row of a process: identities are longer than a lease's name."""
-    return PREFIX + hashlib.sha256(identity.encode()).hexdigest()[:32]
+    return f"{role}:{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
 
-def _try(step: Callable[[], object]) -> None:
+def _forget(identity: str) -> None:
+    Lease.objects.filter(name__in=[row_name(role, identity) for role in Role.values]).delete()
+    Process.objects.filter(pk=identity).delete()
+
+
+def _try(step: Callable[[], object]) -> bool:
     try:
         step()
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("The worker could not tell that it lives: %s", error)
+        logger.warning("The process could not tell that it lives: %s", error)
+        return False
     except Exception:
-        logger.exception("The worker could not tell that it lives.")
+        logger.exception("The process could not tell that it lives.")
+        return False
     finally:
         if connection.vendor != "sqlite":
             connection.close()  # back to the pool until the next beat
-
-
-def _forget_the_dead() -> None:
-    Lease.objects.filter(name__startswith=PREFIX, held_until__lt=clock.now() - FORGET_AFTER).delete()
+    return True

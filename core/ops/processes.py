@@ -35,6 +35,11 @@ class ProcessIdentity:
     def __str__(self) -> str:
         return f"{self.host}/{self.pid}/{self.start}"
 
+    @property
+    def machine(self) -> str:
+        """The host's name alone, for people."""
+        return self.host.partition(":")[0]
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `str` wrote. Raises ValueError for anything else."""

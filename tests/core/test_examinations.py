@@ -218,7 +218,11 @@ def test_a_disabled_schedule_is_doubtful(kept_schedules):
 def test_a_schedule_that_nobody_sends_is_an_error(kept_schedules):
     late = timezone.now() - timedelta(minutes=1) - examinations.PATIENCE
     PeriodicTask.objects.update(last_run_at=late)  # most run every hour or every day
-    assert_one(examinations.the_schedules(), Verdict.ERROR, "long ago: maintenance: refresh_models.")
+    assert_one(
+        examinations.the_schedules(),
+        Verdict.ERROR,
+        "long ago: maintenance: refresh_models, maintenance: send_due_webhooks.",
+    )
 
 
 def test_a_job_whose_last_run_failed_is_doubtful(kept_schedules):

@@ -114,13 +114,13 @@ def test_a_job_whose_last_run_failed_is_a_problem_until_it_succeeds(operator: Us
     def run(status: str, error: str = "") -> MaintenanceRun:
         now = timezone.now()
         return MaintenanceRun.objects.create(
-            job="tidy", trigger="schedule", status=status, started_at=now, finished_at=now, error=error
+            job="sweep_cache", trigger="schedule", status=status, started_at=now, finished_at=now, error=error
         )
 
     run("succeeded")
     failed = run("failed", "OSError: disk full")
     (problem,) = platform.platform().problems
-    assert (problem.title, problem.detail) == ("The last run of tidy failed", "OSError: disk full")
+    assert (problem.title, problem.detail) == ("The last run of sweep_cache failed", "OSError: disk full")
     assert problem.url == reverse("admin:core_maintenancerun_change", args=[failed.pk])
 
     run("succeeded")

@@ -189,9 +189,10 @@ def test_the_groups_of_the_roles_are_not_edited_by_hand(console: Client) -> None
 def jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two jobs of the test's own: one that works and one that fails."""
     monkeypatch.setattr(maintenance, "_jobs", {})
-    maintenance.job("tidy", "Tidy up", figures=lambda: {"rows": 3})(lambda: "Tidied 3 rows.")
+    rows = {"figures": lambda: {"rows": 3}, "preview": lambda: "It would tidy 3 rows."}
+    maintenance.job("tidy", "Tidy up", **rows)(lambda: "Tidied 3 rows.")
 
-    @maintenance.job("break", "Break", figures=dict)
+    @maintenance.job("break", "Break", figures=dict, preview=lambda: str(1 // 0))
     def fail() -> str:
         raise OSError("disk full")
 
@@ -206,6 +207,30 @@ def test_a_job_can_be_run_now(jobs: None, console: Client) -> None:
     assert (run.status, run.trigger) == ("succeeded", "console")
     assert "tidy: Tidied 3 rows." in text
     assert "rows: 3 → 3" in text
+
+
+def test_a_dry_run_says_what_a_job_would_do_and_does_nothing(jobs: None, console: Client) -> None:
+    text = console.post(reverse("admin:core_maintenancerun_run", args=["tidy"]), {"dry": ""}, follow=True).text
+    assert "Dry run of tidy, nothing was done. It would tidy 3 rows." in text
+    text = console.post(reverse("admin:core_maintenancerun_run", args=["break"]), {"dry": ""}, follow=True).text
+    assert "It cannot be told: ZeroDivisionError" in text
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_the_jobs_stand_there_with_their_last_run_and_their_schedule(jobs: None, console: Client) -> None:
+    every = IntervalSchedule.objects.create(every=2, period="hours")
+    schedule = PeriodicTask.objects.create(
+        name="maintenance: tidy", task="core.run_maintenance", interval=every, enabled=False
+    )
+    shown = console.get(reverse("admin:core_maintenancerun_changelist")).text
+    assert reverse("admin:django_celery_beat_periodictask_change", args=[schedule.pk]) in shown
+    assert "every 2 hours" in shown
+    assert "Disabled" in shown
+    assert "none until the next start" in shown  # the other one was deleted
+    run = maintenance.run("tidy", trigger=MaintenanceRun.Trigger.SCHEDULE)
+    assert run is not None
+    shown = console.get(reverse("admin:core_maintenancerun_changelist")).text
+    assert shown.count(reverse("admin:core_maintenancerun_change", args=[run.pk])) == 2  # and in the list below
 
 
 def test_a_job_that_fails_is_reported_as_failed(jobs: None, console: Client) -> None:
