@@ -3,13 +3,18 @@
 import gzip
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from core import tracing
+from tests.servers import WebServer, headers_of
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 POLL_SECONDS = 0.05
@@ -29,35 +34,29 @@ class Told:
     failed: bool
 
 
-class Collector:
+class Collector(WebServer):
     """Takes spans until the `with` block ends; use `environment` to have a program send to it."""
 
     def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
-        self._server.collector = self  # type: ignore[attr-defined]
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        super().__init__()
         self._lock = threading.Lock()
         self._spans: list[Told] = []
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.environment = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.address,
             "OTEL_BSP_SCHEDULE_DELAY": "100",  # milliseconds
         }
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def take(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        headers = headers_of(request)
+        if headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        request.send_response(self._keep(request.path, headers, body))
+        request.send_header("Content-Length", "0")
+        request.end_headers()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def take(self, path: str, headers: dict[str, str], body: bytes) -> int:
+    def _keep(self, path: str, headers: dict[str, str], body: bytes) -> int:
         if path != "/v1/traces" or headers["content-type"] != "application/x-protobuf":
             return 404
         request = ExportTraceServiceRequest.FromString(body)
@@ -85,18 +84,15 @@ class Collector:
         return found
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.send_response(self.server.collector.take(self.path, headers, body))  # type: ignore[attr-defined]
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+@contextmanager
+def collecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Collect what this process tells, until the `with` block ends."""
+    with Collector() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        tracing.start("test")
+        yield collector
+        tracing.stop()
 
 
 def _told(process: str, span: Any) -> Told:

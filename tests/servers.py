@@ -1,39 +1,71 @@
-"""Servers that are not what a node should be."""
+"""Servers that are not what a node should be, and one that takes webhooks."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 
-class _Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        location = getattr(self.server, "redirect_to", "")
-        self.send_response(307 if location else 200)
-        if location:
-            self.send_header("Location", location)
-        self.end_headers()
-        self.wfile.write(b"<html>Welcome</html>")
+class WebServer:
+    """Listens on a port of its own until the `with` block ends, and leaves every request to `take`."""
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def __init__(self) -> None:
+        taker = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                taker.take(self, b"")
+
+            def do_POST(self) -> None:
+                taker.take(self, self.rfile.read(int(self.headers["Content-Length"])))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False  # it ends when all requests have
+        self._thread = Thread(target=self._server.serve_forever, daemon=True)
+        self.port: int = self._server.server_port
+        self.address = f"http://127.0.0.1:{self.port}"
+
+    def take(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Page(WebServer):
+    def __init__(self, redirect_to: str) -> None:
+        super().__init__()
+        self._redirect_to = redirect_to
+
+    def take(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        request.send_response(307 if self._redirect_to else 200)
+        if self._redirect_to:
+            request.send_header("Location", self._redirect_to)
+        request.end_headers()
+        request.wfile.write(b"<html>Welcome</html>")
 
 
 @contextmanager
 def web_server(*, redirect_to: str = "") -> Iterator[str]:
     """Run a server that is no Ollama, which answers every path with a page or a redirect; yields its address."""
-    server = HTTPServer(("127.0.0.1", 0), _Page)
-    server.redirect_to = redirect_to
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with _Page(redirect_to) as page:
+        yield page.address
 
 
 class Canary:
@@ -96,3 +128,55 @@ class Tap:
                 sink.sendall(piece)
         for end in (source, sink):
             end.close()
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request that a receiver was sent. headers: by their names in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+HANG, CUT = 0, 1  # in the place of a status: say nothing, and close the connection
+
+
+class Receiver(WebServer):
+    """Keeps what is posted to it in `received`.
+
+    answers: statuses, HANG or CUT for the next requests; without any, it takes what it is sent (204). text: what it
+    says besides.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[Received] = []
+        self.answers: list[int] = []
+        self.text = ""
+        self._is_over = Event()
+        self.url = f"{self.address}/hook/very-private-path"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        super().__exit__(kind, error, trace)
+
+    def take(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        answer = self.answers.pop(0) if self.answers else 204
+        self.received.append(Received(request.path, headers_of(request), body))
+        if answer == HANG:
+            self._is_over.wait()
+        if answer in {HANG, CUT}:
+            return
+        request.send_response(answer)
+        if 300 <= answer < 400:
+            request.send_header("Location", self.url)
+        request.end_headers()
+        request.wfile.write(self.text.encode())
+
+
+def headers_of(request: BaseHTTPRequestHandler) -> dict[str, str]:
+    """By their names in lower case."""
+    return {name.lower(): value for name, value in request.headers.items()}

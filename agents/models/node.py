@@ -1,13 +1,12 @@
 """Model servers, and the models they have."""
 
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import models
 
-from core.models import CircuitBreaker, UUIDModel
+from core.models import CircuitBreaker, GuardedModel
 
 BUILTIN_MODEL = "builtin"
 
@@ -25,7 +24,7 @@ def canonical_model_name(name: str) -> str:
     return name if name in ("", BUILTIN_MODEL) or ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
 
 
-class Node(UUIDModel):
+class Node(GuardedModel):
     """A server that runs models, or the built-in model, which needs none.
 
     Status tells whether the server could be reached when it was asked last: UNKNOWN -> UP <-> DOWN. Whether it is
@@ -42,6 +41,8 @@ class Node(UUIDModel):
         UNKNOWN = "unknown", "Not probed yet"
         UP = "up", "Up"
         DOWN = "down", "Down"
+
+    breaker_kind = CircuitBreaker.Kind.NODE
 
     name = models.CharField(max_length=60, unique=True)  # also serves the lists, which are in its order
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.OLLAMA, editable=False)
@@ -109,26 +110,6 @@ class Node(UUIDModel):
 
     def __str__(self) -> str:
         return self.name
-
-    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Every node has a breaker, which bears its name."""
-        with transaction.atomic():
-            if self._state.adding and not hasattr(self, "breaker"):
-                self.breaker = CircuitBreaker.objects.create(name=self.breaker_name, kind=CircuitBreaker.Kind.NODE)
-            elif update_fields is None or "name" in update_fields:
-                renamed = CircuitBreaker.objects.filter(pk=self.breaker_id).exclude(name=self.breaker_name)
-                renamed.update(name=self.breaker_name)
-            super().save(*args, update_fields=update_fields, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            deleted = super().delete(*args, **kwargs)
-            CircuitBreaker.objects.filter(pk=self.breaker_id).delete()
-        return deleted
-
-    @property
-    def breaker_name(self) -> str:
-        return f"{CircuitBreaker.Kind.NODE}:{self.name}"
 
     @property
     def is_builtin(self) -> bool:

@@ -7,7 +7,7 @@ and its address.
 import hashlib
 import re
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from core.models import Device, KnownDevice, User
 from core.net.clients import address_of
-from core.notifications import Event, News, notify, register
+from core.notifications import Event, News, notify, register, webhooks
 
 COOKIE = "sutazai_device"
 KEPT = timedelta(days=400)  # browsers keep no cookie for longer
@@ -32,6 +32,7 @@ NEW_SIGN_IN = register(
         label="New sign-in",
         description="Somebody signed in to your account with a browser or a program that had not done so before.",
         email=True,
+        webhook=True,
     )
 )
 
@@ -89,3 +90,13 @@ def _note(user: User, identity: str, *, name: str, address: str, link: str) -> N
             # A program that keeps no cookies and signs in time and again is told once an hour.
             key = f"{now:%Y-%m-%dT%H} {name} {where}"[:100]
             notify(NEW_SIGN_IN, [News(user.pk, "New sign-in to your account", link, body, collapse_key=key)], now)
+            _tell_webhooks(user, now)
+
+
+def _tell_webhooks(user: User, now: datetime) -> None:
+    """Tell operators who signed in, once an hour. From where, only the person and the audit log are told."""
+    name = user.get_username()
+    text = "With a browser or a program that had not done so before."
+    key = f"{user.pk} {now:%Y-%m-%dT%H}"
+    message = webhooks.Message(f"New sign-in of {name}", "/admin/core/auditentry/", text, {"person": name}, key)
+    webhooks.tell(NEW_SIGN_IN, [message], now)

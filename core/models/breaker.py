@@ -1,9 +1,10 @@
 """What is known of the things that calls go to, shared by all processes."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, ClassVar, Self
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -23,7 +24,7 @@ class CircuitBreakerQuerySet(models.QuerySet["CircuitBreaker"]):
 
 
 class CircuitBreaker(UUIDModel):
-    """The breaker before one node or dependency.
+    """The breaker before one node, dependency or webhook.
 
     CLOSED -> OPEN -> HALF_OPEN -> CLOSED | OPEN. Only `core.net.breakers` moves it, and says there when and why.
     Whatever its state, an operator may hold it open or closed (`forced`).
@@ -32,6 +33,7 @@ class CircuitBreaker(UUIDModel):
     class Kind(models.TextChoices):
         NODE = "node", "Model server"
         DEPENDENCY = "dependency", "Dependency"
+        WEBHOOK = "webhook", "Webhook"
 
     class State(models.TextChoices):
         CLOSED = "closed", "Closed"
@@ -151,6 +153,37 @@ class CircuitBreaker(UUIDModel):
     def end_hold(self) -> None:
         self.forced, self.forced_at, self.forced_until = self.Forced.NONE, None, None
         self.forced_by = self.forced_reason = ""
+
+
+class GuardedModel(UUIDModel):
+    """Something with a name that calls go to. Its breaker, the field `breaker`, is made with it and bears its name."""
+
+    breaker_kind: ClassVar[CircuitBreaker.Kind]
+    name: Any
+    breaker: Any
+    breaker_id: Any
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        with transaction.atomic():
+            if self._state.adding and not hasattr(self, "breaker"):
+                self.breaker = CircuitBreaker.objects.create(name=self.breaker_name, kind=self.breaker_kind)
+            elif update_fields is None or "name" in update_fields:
+                renamed = CircuitBreaker.objects.filter(pk=self.breaker_id).exclude(name=self.breaker_name)
+                renamed.update(name=self.breaker_name)
+            super().save(*args, update_fields=update_fields, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            deleted = super().delete(*args, **kwargs)
+            CircuitBreaker.objects.filter(pk=self.breaker_id).delete()
+        return deleted
+
+    @property
+    def breaker_name(self) -> str:
+        return f"{self.breaker_kind}:{self.name}"
 
 
 class CircuitBreakerChange(models.Model):

@@ -1,6 +1,7 @@
 """Circuit breakers: nobody waits for what is known not to answer.
 
-A breaker stands before one node or one dependency. It is a row, so that all processes share what each of them learns.
+A breaker stands before one node, one dependency or one webhook. It is a row, so that all processes share what each of
+them learns.
 
 1. CLOSED: calls go through. Failures that speak against the target are counted (`failed`); enough of them, with no
    success in between (`succeeded`), open it. Where something only looks wrong, `suspect` asks for a probe first.
@@ -8,7 +9,7 @@ A breaker stands before one node or one dependency. It is a row, so that all pro
 3. HALF_OPEN: one process of all sends one call (`take_probe`), under a lease that ends with the process. If it
    succeeds the breaker closes; if it fails the breaker is open again, for a longer cool-down, up to a limit.
 
-Which failures count is for those who call to say: `agents.engine.node_health` for nodes, `Dependency` for the rest.
+Which failures count is for those who call to say: `agents.engine.node_health` for nodes, `Guard` for the rest.
 A success of a breaker that is closed and well reads and writes nothing: what is noted of any breaker is remembered for
 a second. Operators `trip` and `reset` breakers, or `hold` them open or closed.
 """
@@ -339,28 +340,24 @@ def breaker_metrics() -> Iterator[Metric]:
 
 @dataclass
 class Call:
-    """A call under way. failure: why its answer, though one came, speaks against the dependency."""
+    """A call under way. failure: why its answer, though one came, speaks against the target."""
 
     failure: str = field(default="", init=False)
 
 
-_written: set[str] = set()  # names of dependencies that have a row
-
-
-class Dependency:
-    """Something outside that is called: `with dependency.call() as call: …` stands around each call.
+class Guard:
+    """A breaker at work: `with guard.call() as call: …` stands around each call to its target.
 
     The call that comes first after a cool-down is the probe.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = f"{Kind.DEPENDENCY}:{name}"
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self.name = breaker.name
+        self._breaker_id = breaker.pk
 
     @contextmanager
     def call(self) -> Iterator[Call]:
         """Let a call happen, and learn from its end. Raises BreakerOpen; what the call raises goes on."""
-        if self.name not in _written:
-            self._row()  # operators see it before it fails
         probe, call = self._admit(), Call()
         try:
             yield call
@@ -390,10 +387,34 @@ class Dependency:
         if probe is not None:
             probe.failed(reason)
         else:
-            failed(self._row().pk, reason)
+            failed(self._key(), reason)
+
+    def _noted(self) -> CircuitBreaker | None:
+        return remembered().get(self._key())
+
+    def _key(self) -> UUID:
+        return self._breaker_id
+
+
+_written: set[str] = set()  # names of dependencies that have a row
+
+
+class Dependency(Guard):
+    """Something outside that is called, by its name. Operators see its breaker from the first call on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"{Kind.DEPENDENCY}:{name}"
+
+    def _admit(self) -> Probe | None:
+        if self.name not in _written:
+            self._row()
+        return super()._admit()
 
     def _noted(self) -> CircuitBreaker | None:
         return next((breaker for breaker in remembered().values() if breaker.name == self.name), None)
+
+    def _key(self) -> UUID:
+        return self._row().pk
 
     def _row(self) -> CircuitBreaker:
         breaker, _ = CircuitBreaker.objects.get_or_create(name=self.name, defaults={"kind": Kind.DEPENDENCY})

@@ -7,25 +7,20 @@
 """
 
 import logging
-import queue
 import smtplib
-import threading
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import cache
 
-from celery import current_app
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db.models import F, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from core.models import Notification
+from core.notifications import announcer
 from core.notifications.events import find
-from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
 
@@ -34,26 +29,10 @@ TASK = "core.send_notification_email"
 RETRY_AFTER = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 MAX_TRIES = len(RETRY_AFTER) + 1
 
-_to_announce: queue.SimpleQueue[Sequence[uuid.UUID]] = queue.SimpleQueue()
-
 
 def announce(notification_ids: Sequence[uuid.UUID]) -> None:
     """Have a worker send these emails soon."""
-    _to_announce.put(notification_ids)
-    _announcer()
-
-
-@cache
-def _announcer() -> threading.Thread:
-    return start_endless("email-announcer", _announce_next)
-
-
-def _announce_next() -> None:
-    for notification_id in _to_announce.get():
-        try:
-            current_app.send_task(TASK, args=[str(notification_id)], ignore_result=True)
-        except (OperationalError, OSError) as error:
-            logger.warning("The broker took no message; the email is sent a little later: %s", error)
+    announcer.announce(TASK, notification_ids)
 
 
 def due(now: datetime) -> QuerySet[Notification]:

@@ -1,6 +1,6 @@
 """What people can be told of. Other applications register theirs when Django starts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from core.models import Role
@@ -10,7 +10,8 @@ from core.models import Role
 class Event:
     """Something that people can be told of. name: stands in rows, never changes.
 
-    in_app, email: how people are told who chose nothing. roles: who may get it.
+    in_app, email: how people are told who chose nothing. webhook: whether operators may have webhooks told of it,
+    too. roles: who may get it.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Event:
     description: str
     in_app: bool = True
     email: bool = False
+    webhook: bool = False
     roles: Collection[str] = frozenset(Role.values)
 
 
@@ -35,4 +37,13 @@ def find(name: str) -> Event | None:
 
 def for_role(role: str) -> list[Event]:
     """The events that people of a role may be told of, by label."""
-    return sorted((event for event in _events.values() if role in event.roles), key=lambda event: event.label)
+    return _by_label(event for event in _events.values() if role in event.roles)
+
+
+def for_webhooks() -> list[Event]:
+    """The events that webhooks may be told of, by label."""
+    return _by_label(event for event in _events.values() if event.webhook)
+
+
+def _by_label(events: Iterable[Event]) -> list[Event]:
+    return sorted(events, key=lambda event: event.label)

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from core.models import Device, User
 from core.net.clients import address_of
+from core.ops.sightings import Sightings
 
 # `last_seen_at` is this exact, so that a busy browser costs one write in five minutes and process.
 PRECISION_SECONDS = 300
@@ -20,25 +21,43 @@ _noted_lock = threading.Lock()
 
 
 def note(request: HttpRequest, user: User) -> None:
-    """Note that a person's session was seen from here, unless that was noted a moment ago."""
+    """Note that a person signs in from here."""
     if not request.session.session_key:
         request.session.save()
+    if seen := _seen(request, user):
+        _write(*seen)
+
+
+def note_later(request: HttpRequest, user: User) -> None:
+    """Note that a person's session was seen from here, unless that was noted a moment ago."""
+    if seen := _seen(request, user):
+        _sightings.note(*seen)
+
+
+def _seen(request: HttpRequest, user: User) -> tuple[str, dict[str, Any]] | None:
+    """What was seen of which session; None where that was noted a moment ago."""
     key = request.session.session_key
     assert key is not None
     with _noted_lock:
         if key in _noted:
-            return
+            return None
         _noted[key] = True
-    now = timezone.now()
-    seen: dict[str, Any] = {
+    return key, {
         "user": user,
         "address": address_of(request) or None,
         "user_agent": request.headers.get("User-Agent", "")[:300],
-        "last_seen_at": now,
+        "last_seen_at": timezone.now(),
     }
+
+
+def _write(key: str, seen: dict[str, Any]) -> None:
     if not Device.objects.filter(session_key=key).update(**seen):
         # Two first requests of one browser may both come here.
-        Device.objects.bulk_create([Device(session_key=key, signed_in_at=now, **seen)], ignore_conflicts=True)
+        device = Device(session_key=key, signed_in_at=seen["last_seen_at"], **seen)
+        Device.objects.bulk_create([device], ignore_conflicts=True)
+
+
+_sightings = Sightings(_write)
 
 
 def of(user: User) -> QuerySet[Device]:

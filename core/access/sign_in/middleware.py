@@ -46,7 +46,7 @@ class SignInMiddleware:
         # Without the cookie nobody is signed in; asking for the user would cost programs a session.
         if settings.SESSION_COOKIE_NAME not in request.COOKIES or not isinstance(request.user, User):
             return None
-        devices.note(request, request.user)
+        devices.note_later(request, request.user)
         assert request.resolver_match is not None
         name = request.resolver_match.view_name
         if request.path.startswith(reverse("admin:index")) and name not in DOORS:

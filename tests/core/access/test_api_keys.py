@@ -10,6 +10,7 @@ from core.access.limits.allowances import level_of
 from core.access.limits.subjects import Subject
 from core.access.principal import Principal
 from core.models import Allowance, ApiKey, Verb
+from core.ops import sightings
 from tests.factories import make_operator, make_user
 
 pytestmark = pytest.mark.django_db
@@ -100,6 +101,7 @@ def test_a_key_of_an_inactive_user_stands_for_nobody():
 def test_its_last_use_is_noted_once_a_minute(django_assert_num_queries):
     key, text = api_keys.issue(make_user())
     api_keys.verify(text)
+    sightings.flush()
     noted = ApiKey.objects.get(pk=key.pk).last_used_at
     assert noted is not None
     with django_assert_num_queries(0):
@@ -110,6 +112,7 @@ def test_its_last_use_is_noted_once_a_minute(django_assert_num_queries):
     api_keys.forget()
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=noted - timedelta(seconds=61))
     api_keys.verify(text)
+    sightings.flush()
     assert ApiKey.objects.get(pk=key.pk).last_used_at >= noted
 
 

@@ -7,10 +7,10 @@ from django.urls import resolve
 from django.utils import timezone
 
 from core.access import known_devices, tokens
-from core.models import KnownDevice, MaintenanceRun, Notification
+from core.models import KnownDevice, MaintenanceRun, Notification, WebhookDelivery
 from core.notifications import inbox
 from core.ops import maintenance
-from tests.factories import make_user
+from tests.factories import make_user, make_webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -122,6 +122,21 @@ def test_what_signs_in_time_and_again_without_its_cookie_is_told_once_an_hour(pe
         traveller.shift(timedelta(hours=1))
         sign_in()
         assert inbox.of(person).count() == 3
+
+
+def test_webhooks_are_told_who_signed_in_once_an_hour_and_not_from_where(person):
+    make_webhook()
+    with time_machine.travel(timezone.now().replace(minute=10), tick=True) as traveller:
+        for _ in range(3):
+            sign_in()
+        sign_in(Client(headers={"User-Agent": "curl/8"}))
+        told = WebhookDelivery.objects.get()
+        traveller.shift(timedelta(hours=1))
+        sign_in()
+    assert (told.event, told.title, told.data) == ("new-sign-in", "New sign-in of ada", {"person": "ada"})
+    assert "127.0.0.1" not in f"{told.text} {told.link}"
+    assert resolve(told.link).url_name == "core_auditentry_changelist"
+    assert WebhookDelivery.objects.count() == 2
 
 
 def test_programs_are_known_by_name_and_address(person):
