@@ -3,6 +3,7 @@
 import hmac
 import secrets
 import threading
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from core import audit
 from core.access.limits import allowances
 from core.exceptions import InvalidInput, Refused
 from core.models import ApiKey, User, Verb
+from core.ops.sightings import Sightings
 
 PREFIX = "stz"
 KEY_ID_BYTES = 6
@@ -182,8 +184,14 @@ def _hash(secret: str) -> str:
 
 
 def _note_use(key: ApiKey, now: datetime) -> None:
-    stale = now - LAST_USED_PRECISION
-    if key.last_used_at is None or key.last_used_at <= stale:
+    if key.last_used_at is None or key.last_used_at <= now - LAST_USED_PRECISION:
         key.last_used_at = now  # remembered keys need not be noted again
-        unnoted = ApiKey.objects.filter(Q(last_used_at=None) | Q(last_used_at__lte=stale), pk=key.pk)
-        unnoted.update(last_used_at=now)
+        _uses.note(key.pk, now)
+
+
+def _write_use(key_pk: uuid.UUID, now: datetime) -> None:
+    unnoted = Q(last_used_at=None) | Q(last_used_at__lte=now - LAST_USED_PRECISION)
+    ApiKey.objects.filter(unnoted, pk=key_pk).update(last_used_at=now)
+
+
+_uses = Sightings(_write_use)

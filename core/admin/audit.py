@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter, DropdownFilter, RangeDateFilter
 
 from core import audit
-from core.admin.base import ReadOnlyMixin, VastListMixin
+from core.admin.base import ReadOnlyMixin, State, VastListMixin
 from core.audit.export import json_lines
 from core.formats import NOTHING, age, badge, changed_lines, moment
 from core.models import AuditEntry, MaintenanceRun
@@ -186,17 +186,7 @@ class AuditEntryAdmin(ReadOnlyMixin, VastListMixin):
         return TemplateResponse(request, "console/audit_entry.html", context)
 
 
-@dataclass(frozen=True)
-class ChainState:
-    """What the list says about the chain. tone: "good", "bad" or "warning"."""
-
-    tone: str
-    title: str
-    detail: str
-    since: datetime | None = None
-
-
-def chain_state() -> ChainState:
+def chain_state() -> State:
     """Tell of the last walk along the chain, and of what is not in it yet."""
     unsealed = AuditEntry.objects.unsealed()
     count, oldest = unsealed.count(), unsealed.aggregate(oldest=Min("created_at"))["oldest"]
@@ -204,14 +194,12 @@ def chain_state() -> ChainState:
     checked = MaintenanceRun.objects.filter(job=VERIFY).exclude(status=MaintenanceRun.Status.RUNNING)
     run = checked.order_by("-pk").first()
     if run is not None and run.status == MaintenanceRun.Status.FAILED:
-        return ChainState("bad", "The log does not hold", run.error, run.finished_at)
+        return State("bad", "The log does not hold", run.error, run.finished_at)
     if oldest is not None and timezone.now() - oldest > LATE:
-        return ChainState(
-            "warning", "Nothing seals the log", f"Web and worker processes do it. Now: {waiting}", oldest
-        )
+        return State("warning", "Nothing seals the log", f"Web and worker processes do it. Now: {waiting}", oldest)
     if run is None:
-        return ChainState("warning", "Not checked yet", f"It is, once a day. Now: {waiting}")
-    return ChainState("good", "The chain is intact", f"{run.summary} Now: {waiting}", run.finished_at)
+        return State("warning", "Not checked yet", f"It is, once a day. Now: {waiting}")
+    return State("good", "The chain is intact", f"{run.summary} Now: {waiting}", run.finished_at)
 
 
 # What the page of one entry shows -----------------------------------------------------------------------------------

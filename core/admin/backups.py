@@ -1,7 +1,5 @@
 """Backups: how old the newest good one is, which there are, and whether they can be relied on."""
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +13,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
 from core.admin import dashboard
-from core.admin.base import ReadOnlyMixin, VastListMixin
+from core.admin.base import ReadOnlyMixin, State, VastListMixin
 from core.admin.dashboard import Panel, Problem
 from core.admin.maintenance import hand_over
 from core.formats import NOTHING, age, badge, duration, moment, number, size
@@ -28,16 +26,6 @@ PERMISSION = "core.view_backup"
 JOBS = {BACK_UP: ("Back up now", "backup"), DRILL: ("Try the newest", "fact_check")}
 TONES = {Backup.Verdict.PASSED: "good", Backup.Verdict.FAILED: "bad"}
 HELP = "Start one below, and look at the last run where it fails: the disk may be full, or pg_dump missing."
-
-
-@dataclass(frozen=True)
-class State:
-    """What the list says of all backups together. tone: "good", "bad" or "warning"."""
-
-    tone: str
-    title: str
-    detail: str
-    since: datetime | None = None
 
 
 def state() -> State:

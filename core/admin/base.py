@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -55,6 +56,16 @@ def button(
         return method
 
     return decorate
+
+
+@dataclass(frozen=True)
+class State:
+    """What a page says of everything on it together, before it lists it. tone: "good", "bad" or "warning"."""
+
+    tone: str
+    title: str
+    detail: str
+    since: datetime | None = None
 
 
 class RecentSignInMixin(AuditedAdmin):

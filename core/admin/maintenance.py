@@ -1,5 +1,6 @@
 """What housekeeping did, and a way to run it now."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
@@ -8,13 +9,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django_celery_beat.models import PeriodicTask
 from unfold.contrib.filters.admin import AllValuesCheckboxFilter, ChoicesCheckboxFilter
 
 from core import audit
 from core.admin.base import ReadOnlyMixin, VastListMixin
 from core.formats import NOTHING, badge, duration, moment
 from core.models import MaintenanceRun
-from core.ops import maintenance
+from core.ops import maintenance, schedules
 from core.ops.heartbeat import living_workers
 from core.ops.maintenance import Job
 
@@ -35,6 +37,40 @@ def hand_over(request: HttpRequest, job: Job) -> None:
         audit.record("maintenance-run.asked-for", target=audit.Subject("maintenance-run", "", job.name))
         waits = "" if living_workers() else " None is alive: start one, or it waits."
         messages.success(request, f"A worker does it: “{job.title}”. Look here again in a moment.{waits}")
+
+
+def _run(request: HttpRequest, job: str) -> None:
+    run = maintenance.run(job, trigger=MaintenanceRun.Trigger.CONSOLE)
+    if run is None:
+        messages.warning(request, f"{job} is running already; nothing was started.")
+    elif run.status == MaintenanceRun.Status.FAILED:
+        messages.error(request, f"{job} failed: {run.error}")
+    else:
+        messages.success(request, f"{job}: {run.summary} ({duration(run.duration_seconds)})")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A job, as the page shows it. schedule: None where it was deleted."""
+
+    job: Job
+    schedule: PeriodicTask | None
+    last: MaintenanceRun | None
+
+    @property
+    def badge(self) -> SafeString | str:
+        return _badge(self.last) if self.last else NOTHING
+
+
+def _shown_jobs() -> list[_Job]:
+    rows = PeriodicTask.objects.filter(task=maintenance.TASK)
+    known = {row.name: row for row in rows.select_related("interval", "crontab", "solar", "clocked")}
+    latest = maintenance.latest()
+    return [_Job(job, known.get(schedules.name_of(job.name)), latest.get(job.name)) for job in maintenance.jobs()]
+
+
+def _badge(run: MaintenanceRun) -> SafeString:
+    return badge(run.get_status_display(), TONES[MaintenanceRun.Status(run.status)])
 
 
 @admin.register(MaintenanceRun)
@@ -68,11 +104,15 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
         return [path("run/<str:job>/", run_now, name="core_maintenancerun_run"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        jobs = maintenance.jobs() if self.has_run_permission(request) else []
-        return super().changelist_view(request, {**(extra_context or {}), "jobs": jobs})
+        jobs = _shown_jobs() if self.has_run_permission(request) else []
+        may_edit = request.user.has_perm("django_celery_beat.change_periodictask")
+        return super().changelist_view(request, {**(extra_context or {}), "jobs": jobs, "may_edit": may_edit})
 
     def run_now(self, request: HttpRequest, job: str) -> HttpResponse:
-        """Run a job and wait for its end: what it did is the answer. What takes long is left to a worker."""
+        """Run a job and wait for its end: what it did is the answer. What takes long is left to a worker.
+
+        With "dry" in the form, only say what it would do.
+        """
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_run_permission(request):
@@ -81,21 +121,17 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
             found = maintenance.find(job)
         except maintenance.UnknownJobError as error:
             raise Http404(f"There is no job {job!r}.") from error
-        if found.is_long:
+        if "dry" in request.POST:
+            messages.info(request, f"Dry run of {job}, nothing was done. {maintenance.preview(job)}")
+        elif found.is_long:
             hand_over(request, found)
-            return HttpResponseRedirect(reverse("admin:core_maintenancerun_changelist"))
-        run = maintenance.run(job, trigger=MaintenanceRun.Trigger.CONSOLE)
-        if run is None:
-            messages.warning(request, f"{job} is running already; nothing was started.")
-        elif run.status == MaintenanceRun.Status.FAILED:
-            messages.error(request, f"{job} failed: {run.error}")
         else:
-            messages.success(request, f"{job}: {run.summary} ({duration(run.duration_seconds)})")
+            _run(request, job)
         return HttpResponseRedirect(reverse("admin:core_maintenancerun_changelist"))
 
     @admin.display(description="Status", ordering="status")
     def state(self, run: MaintenanceRun) -> SafeString:
-        return badge(run.get_status_display(), TONES[MaintenanceRun.Status(run.status)])
+        return _badge(run)
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, run: MaintenanceRun) -> SafeString:

@@ -33,7 +33,7 @@ def sign() -> AuditCheckpoint | None:
     place, seal = head()
     if place == 0:
         return None
-    known = AuditCheckpoint.objects.filter(sequence=place).first()
+    known = at(place)
     if known is not None:
         return known
     begun = beginning()
@@ -46,6 +46,11 @@ def sign() -> AuditCheckpoint | None:
     _sign(checkpoint)
     checkpoint.save()
     return checkpoint
+
+
+def at(place: int) -> AuditCheckpoint | None:
+    """Find what was signed of a place."""
+    return AuditCheckpoint.objects.filter(sequence=place).first()
 
 
 def begin_behind(place: int, seal: str, until: datetime) -> None:

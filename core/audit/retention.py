@@ -49,6 +49,12 @@ def due() -> AuditCheckpoint | None:
     return AuditCheckpoint.objects.filter(sequence__gt=removed(), sequence__lt=end).order_by("-sequence").first()
 
 
+def planned() -> Removal | None:
+    """Tell what `remove_old` would remove now."""
+    checkpoint = due()
+    return _until(checkpoint) if checkpoint else None
+
+
 def removed() -> int:
     """How many entries were removed so far."""
     begun = checkpoints.beginning()
@@ -61,7 +67,7 @@ def remove_old() -> Removal | None:
     if checkpoint is None:
         return None
     verification.check_until(checkpoint.sequence)
-    removal = Removal(removed() + 1, checkpoint.sequence)
+    removal = _until(checkpoint)
     if settings.AUDIT_ARCHIVE:
         removal = Removal(removal.first, removal.last, _archive(removal, checkpoint, settings.AUDIT_ARCHIVE))
     ends = [*range(removed() + BATCH, removal.last, BATCH), removal.last]
@@ -71,6 +77,10 @@ def remove_old() -> Removal | None:
                 record("audit-log.shortened", detail=str(removal))
             _remove_until(place)
     return removal
+
+
+def _until(checkpoint: AuditCheckpoint) -> Removal:
+    return Removal(removed() + 1, checkpoint.sequence)
 
 
 def _remove_until(place: int) -> None:

@@ -3,6 +3,7 @@
 import functools
 import threading
 import time
+from collections.abc import Iterator
 
 from django.db import connection
 
@@ -108,14 +109,29 @@ def sweep() -> int:
     return shared.ask(_sweep)
 
 
+def sweepable() -> int:
+    """Count what `sweep` would delete. Raises Away."""
+    return shared.ask(lambda store: sum(map(len, _gone(store))))
+
+
+def warmable() -> int:
+    """Count the entries that a process would load to be warm, as far as its memory has room for them. Raises Away."""
+    return shared.ask(lambda store: len(store.most_used(WARM_ENTRIES)))
+
+
 def _sweep(store: Store) -> int:
     swept = 0
-    for keys in store.pages():
-        found = {row.key for row in valid(store, store.rows(keys))}
-        gone = [key for key in keys if key not in found]
+    for gone in _gone(store):
         store.drop(gone)
         swept += len(gone)
     return swept
+
+
+def _gone(store: Store) -> Iterator[list[str]]:
+    """Find what nobody finds any more, page by page."""
+    for keys in store.pages():
+        found = {row.key for row in valid(store, store.rows(keys))}
+        yield [key for key in keys if key not in found]
 
 
 def valid(store: Store, rows: list[Row]) -> list[Row]:

@@ -1,15 +1,18 @@
 """Maintenance jobs: what they are, and the one way to run them.
 
 A job is a function that does its work and returns a line about it. Each run is a row with the job's figures before
-and after. Core's own jobs stand in `core.ops.jobs`; other applications register theirs when Django starts.
+and after. Its preview says what it would do, by the same rule: one query, which is counted or carried out. Core's own
+jobs stand in `core.ops.jobs`; other applications register theirs when Django starts.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from celery import current_app
+from django.db.models import Subquery
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # No run lasts longer. It only matters when another host's process dies in the middle of a run.
 LEASE_SECONDS = 3600
+LEASE_PREFIX = "maintenance:"
 TASK = "core.run_maintenance"
 
 Work = Callable[[], str]
@@ -32,14 +36,15 @@ Status = MaintenanceRun.Status
 class Job:
     """A maintenance job. figures: numbers that the work is meant to change, by name with their unit.
 
-    preview: says what the work would do. is_long: nobody waits for it, so the console has a worker do it.
+    preview: says what the work would do now, and does nothing. is_long: nobody waits for it, so the console has a
+    worker do it.
     """
 
     name: str
     title: str
     work: Work
     figures: Figures
-    preview: Work | None = None
+    preview: Work
     is_long: bool = False
 
 
@@ -50,9 +55,7 @@ class UnknownJobError(LookupError):
 _jobs: dict[str, Job] = {}
 
 
-def job(
-    name: str, title: str, *, figures: Figures, preview: Work | None = None, is_long: bool = False
-) -> Callable[[Work], Work]:
+def job(name: str, title: str, *, figures: Figures, preview: Work, is_long: bool = False) -> Callable[[Work], Work]:
     """Register the decorated function as a maintenance job; its name stands in rows and schedules and never changes.
 
     The function may be stopped at any moment and run again, and may run beside itself once in a long while.
@@ -75,6 +78,25 @@ def find(name: str) -> Job:
     if name not in _jobs:
         raise UnknownJobError(name)
     return _jobs[name]
+
+
+def preview(name: str) -> str:
+    """Say what a job would do now. Raises UnknownJobError."""
+    job = find(name)
+    try:
+        return job.preview()
+    except Exception as error:
+        logger.exception("It cannot be told what the job %s would do.", name)
+        return f"It cannot be told: {type(error).__name__}: {error}"
+
+
+def latest() -> dict[str, MaintenanceRun]:
+    """The last run of each job that ever ran."""
+    if not _jobs:
+        return {}
+    runs = MaintenanceRun.objects.order_by("-pk").values("pk")
+    newest: list[Any] = [Subquery(runs.filter(job=name)[:1]) for name in _jobs]
+    return {run.job: run for run in MaintenanceRun.objects.filter(pk__in=newest)}
 
 
 def running(name: str) -> MaintenanceRun | None:
@@ -100,7 +122,7 @@ def run(name: str, *, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun | Non
     Raises UnknownJobError.
     """
     found = find(name)
-    lease = f"maintenance:{name}"
+    lease = f"{LEASE_PREFIX}{name}"
     if not leases.take(lease, seconds=LEASE_SECONDS):
         logger.info("The job %s runs already.", name)
         return None

@@ -33,6 +33,7 @@ REDIS_PAUSE_SECONDS = 5.0
 
 _TABLE = "core_limitwindow"
 _COLUMNS = "key, count, ends_at"
+_ENDED = "WHERE ends_at <= %s"
 _SCHEMA = f"CREATE TABLE IF NOT EXISTS {_TABLE} (key TEXT PRIMARY KEY, count INTEGER, ends_at REAL) WITHOUT ROWID"
 
 
@@ -63,6 +64,11 @@ def look(keys: Sequence[str]) -> list[Window]:
 def sweep() -> int:
     """Delete windows that are over, where the database keeps them; returns how many. Redis does so by itself."""
     return _database.sweep()
+
+
+def ended() -> int:
+    """How many windows `sweep` would delete."""
+    return _database.ended()
 
 
 def size() -> int:
@@ -117,7 +123,11 @@ class DatabaseWindows(Storage):
 
     def sweep(self) -> int:
         now = clock.now().timestamp()
-        return len(_run(f"DELETE FROM {_TABLE} WHERE ends_at <= %s RETURNING key", [now]))  # noqa: S608 - as above
+        return len(_run(f"DELETE FROM {_TABLE} {_ENDED} RETURNING key", [now]))  # noqa: S608 - as above
+
+    def ended(self) -> int:
+        now = clock.now().timestamp()
+        return int(_run(f"SELECT COUNT(*) FROM {_TABLE} {_ENDED}", [now])[0][0])  # noqa: S608 - as above
 
     def size(self) -> int:
         return int(_run(f"SELECT COUNT(*) FROM {_TABLE}")[0][0])  # noqa: S608 - as above

@@ -35,9 +35,8 @@ class Command(BaseCommand):
 
     def _run(self, name: str, *, is_dry: bool) -> None:
         """Run the job, so that there is a row of it, and operators are told when it fails."""
-        job = maintenance.find(name)
-        if is_dry and job.preview:
-            self.stdout.write(job.preview())
+        if is_dry:
+            self.stdout.write(maintenance.preview(name))
             return
         with audit.acting(credential="command"):
             row = maintenance.run(name, trigger=MaintenanceRun.Trigger.COMMAND)

@@ -17,7 +17,7 @@ class Command(BaseCommand):
         what.add_argument("--list", action="store_true", help="list the jobs")
         what.add_argument("--job", action="append", metavar="NAME", help="run this job; may be given several times")
         what.add_argument("--all", action="store_true", help="run every job")
-        parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and do nothing")
+        parser.add_argument("--dry-run", action="store_true", help="say what each would do, and do nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         jobs = maintenance.jobs()
@@ -39,9 +39,8 @@ class Command(BaseCommand):
             raise CommandError("Not every job succeeded.")
 
     def _preview(self, name: str) -> None:
-        job = maintenance.find(name)
-        self.stdout.write(f"{name}: {job.preview() if job.preview else 'nothing was done.'}")
-        for figure, value in sorted(job.figures().items()):
+        self.stdout.write(f"{name}: {maintenance.preview(name)}")
+        for figure, value in sorted(maintenance.find(name).figures().items()):
             self.stdout.write(f"  {figure}: {value}")
 
     def _run(self, name: str) -> bool:

@@ -122,9 +122,9 @@ register(
         severity=CRITICAL,
         unit=Unit.TRUTH,
         why="SutazAI works around it where it can: tasks are accepted and wait, or run later than usual.",
-        help="The dashboard's table of the platform says how it was found. Start it again, or see whether its address"
-        " in the settings still holds and the network lets us through. Nothing has to be restarted here afterwards.",
-        page="admin:index",
+        help="The page of health says how it was found, and what to do. Start it again, or see whether its address in"
+        " the settings still holds and the network lets us through. Nothing has to be restarted here afterwards.",
+        page="console-health",
     )
 )
 register(
@@ -158,6 +158,22 @@ register(
         " database as it is, run `manage.py audit verify`, which names the first entry that is wrong, and compare with"
         " the signed checkpoints and backups that you keep elsewhere.",
         page="admin:core_auditentry_changelist",
+    )
+)
+register(
+    Rule(
+        name="DatabaseDamaged",
+        title="The database is damaged",
+        watches="The last check of the database found no damage.",
+        condition=Compared(Latest(Metric("sutazai_database_intact")), "==", 0),
+        holds_for=AT_ONCE,
+        severity=CRITICAL,
+        unit=Unit.TRUTH,
+        why="What is damaged may be read wrongly, and damage spreads into the backups that are made from now on.",
+        help="The last run of check_database says what does not hold. Keep a copy of the database as it is, copy the"
+        " newest backups elsewhere, before they are removed for their age, and look at the disk and the memory of its"
+        " machine. An index alone is made anew by REINDEX; else restore the newest backup that passes its drill.",
+        page="admin:core_maintenancerun_changelist",
     )
 )
 register(

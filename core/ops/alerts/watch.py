@@ -8,6 +8,8 @@ on other machines do not share the figures, so they have none.
 2. When it has lasted, the alert fires: a row, and news for operators, unless it is silenced.
 3. When it has been false for a minute, the alert is resolved; who was told that it fires is told of that too.
 
+The same process writes down how the parts were that everything depends on (`core.ops.health_history`).
+
 While nobody can tell, as in the first minute of counting, everything stays as it is.
 """
 
@@ -15,20 +17,21 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 from django.db import IntegrityError, connection, transaction
 
 from core.formats import span
-from core.models import Alert, AlertSilence, User, alert_about
+from core.models import Alert, AlertSilence, Lease, User, alert_about
 from core.models.roles import STAFF
-from core.notifications import Event, News, notify
+from core.notifications import Event, News, notify, webhooks
 from core.notifications import register as register_event
-from core.ops import clock, health, leases, metrics
+from core.ops import clock, health, health_history, leases, metrics
 from core.ops.alerts import figures, rules
 from core.ops.alerts.expressions import Breach, Labels, Past, Samples, TooEarly
 from core.ops.alerts.rules import KEEP_FIRING, Rule
+from core.ops.processes import ProcessIdentity
 from core.ops.threads import start_endless
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ ALERT = register_event(
         label="Alert",
         description="Something is wrong with the installation, or is right again.",
         email=True,
+        webhook=True,
         roles=frozenset(STAFF),
     )
 )
@@ -51,12 +55,11 @@ ALERT = register_event(
 @cache
 def start() -> threading.Thread:
     """Have this process watch, or be ready to."""
-    watch = Watch()
 
     def wait_and_turn() -> None:
         time.sleep(INTERVAL_SECONDS)
         try:
-            turn(watch, time.monotonic())
+            turn(_watch, time.monotonic())
         finally:
             if connection.vendor != "sqlite":
                 connection.close()  # back to the pool until the next turn
@@ -64,12 +67,35 @@ def start() -> threading.Thread:
     return start_endless("alerts", wait_and_turn)
 
 
-def turn(watch: "Watch", at: float) -> None:
-    """Look once, unless that is another process's duty. at: seconds of a steady clock."""
-    if leases.take(DUTY, seconds=DUTY_SECONDS, renews=True):
+def turn(watch: "Watch", at: float) -> bool:
+    """Look once; False where that is another process's duty. at: seconds of a steady clock."""
+    with _one_at_a_time:
+        watched_until = None if watch.has_looked else _watched_until()
+        if not leases.take(DUTY, seconds=DUTY_SECONDS, renews=True):
+            _history.forget()
+            return False
         health.start()  # in a worker nothing else does
+        _history.write(watched_until)
         figures.ask_web()
         watch.look(Samples(at, metrics.series()), clock.now())
+        return True
+
+
+def look_now() -> bool:
+    """Look at once; False where that is another process's duty, or this one does not watch and has no figures."""
+    return bool(start.cache_info().currsize) and turn(_watch, time.monotonic())
+
+
+def _watched_until() -> datetime | None:
+    """When a process looked last, where one ever did."""
+    until = Lease.objects.filter(name=DUTY).values_list("held_until", flat=True).first()
+    return until - timedelta(seconds=DUTY_SECONDS) if until else None
+
+
+def watcher() -> ProcessIdentity | None:
+    """The process that watches; None: none does."""
+    lease = Lease.objects.filter(name=DUTY, held_until__gte=clock.now()).first()
+    return ProcessIdentity.parse(lease.holder) if lease and not leases.is_dead(lease.holder) else None
 
 
 class Watch:
@@ -78,6 +104,7 @@ class Watch:
     def __init__(self) -> None:
         self._past = Past()
         self._looked_at = 0.0
+        self.has_looked = False
         self._true_since: dict[tuple[str, Labels], tuple[float, datetime]] = {}
         self._false_since: dict[tuple[str, str], float] = {}
 
@@ -85,7 +112,7 @@ class Watch:
         """Compare what the metrics say with what fires."""
         if samples.at - self._looked_at > DUTY_SECONDS:
             self._true_since, self._false_since = {}, {}
-        self._looked_at = samples.at
+        self._looked_at, self.has_looked = samples.at, True
         known = rules.registered()
         increases = {item for rule in known for part in rule.condition.expressions() for item in part.increases()}
         self._past.note(increases, samples)
@@ -128,6 +155,11 @@ class Watch:
                 resolve(alert, now)
 
 
+_watch = Watch()  # this process's
+_history = health_history.Writer()
+_one_at_a_time = threading.Lock()
+
+
 def _update(alert: Alert, breach: Breach) -> None:
     if (alert.value, alert.limit) != breach:
         Alert.objects.filter(pk=alert.pk, resolved_at=None).update(value=breach.value, limit=breach.limit)
@@ -159,6 +191,7 @@ def resolve(alert: Alert, now: datetime) -> None:
     with transaction.atomic():
         if not Alert.objects.filter(pk=alert.pk, resolved_at=None).update(resolved_at=now):
             return
+        alert.resolved_at = now
         if alert.told_at is not None:
             _tell(alert, f"Resolved: {alert.title}", f"It lasted {span((now - alert.since).total_seconds())}.", now)
     logger.info("Alert %s is resolved: %s", alert.name, alert.title)
@@ -180,6 +213,14 @@ def tell_of_firing(now: datetime) -> None:
 def _tell(alert: Alert, title: str, body: str, now: datetime) -> None:
     people = User.objects.filter(is_active=True, role__in=STAFF).values_list("pk", flat=True)
     notify(ALERT, [News(person, title, link_of(alert), body) for person in people], now)
+    data = {
+        "alert": alert.name,
+        "state": "resolved" if alert.resolved_at else "firing",
+        "severity": alert.severity,
+        "labels": alert.labels,
+        "since": alert.since.isoformat(),
+    }
+    webhooks.tell(ALERT, [webhooks.Message(title, link_of(alert), body, data)], now)
 
 
 def link_of(alert: Alert) -> str:

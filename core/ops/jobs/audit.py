@@ -9,11 +9,11 @@ from prometheus_client.metrics_core import Metric
 from core.audit import checkpoints, retention, verification
 from core.audit.seal import head
 from core.audit.verification import LogDamagedError
-from core.models import AuditCheckpoint, AuditEntry, MaintenanceRun
+from core.models import AuditCheckpoint, AuditEntry
 from core.ops import maintenance, metrics
+from core.ops.jobs import verdicts
 
 VERIFY = "verify_audit_log"
-VERDICTS = 20  # runs among which one told something
 
 
 def _figures() -> Mapping[str, int]:
@@ -24,13 +24,34 @@ def _figures() -> Mapping[str, int]:
     }
 
 
-@maintenance.job("sign_audit_checkpoint", "Sign where the audit log stands", figures=_figures)
+def _would_sign() -> str:
+    place, _ = head()
+    if not place:
+        return "Nothing is sealed yet."
+    return f"Entry {place} is signed already." if checkpoints.at(place) else f"It would sign entry {place}."
+
+
+def _would_verify() -> str:
+    return f"It would check {head()[0] - retention.removed()} sealed entries, from the first on."
+
+
+def _would_remove() -> str:
+    if not settings.AUDIT_KEEP_DAYS:
+        return "The audit log is kept for ever."
+    removal = retention.planned()
+    if removal is None:
+        return "Nothing that is signed is so old."
+    kept = f"after writing them to {settings.AUDIT_ARCHIVE}" if settings.AUDIT_ARCHIVE else "without an archive"
+    return f"It would remove entries {removal.first} to {removal.last}, {kept}."
+
+
+@maintenance.job("sign_audit_checkpoint", "Sign where the audit log stands", figures=_figures, preview=_would_sign)
 def sign_audit_checkpoint() -> str:
     checkpoint = checkpoints.sign()
     return f"Entry {checkpoint.sequence} is signed." if checkpoint else "Nothing is sealed yet."
 
 
-@maintenance.job(VERIFY, "Check the audit log from its beginning", figures=_figures)
+@maintenance.job(VERIFY, "Check the audit log from its beginning", figures=_figures, preview=_would_verify)
 def verify_audit_log() -> str:
     verdict = verification.verify()
     if verdict.finding:
@@ -40,15 +61,10 @@ def verify_audit_log() -> str:
 
 @metrics.register
 def verdict_metrics() -> Iterator[Metric]:
-    """Say nothing before the first check; a check that failed for another reason is no verdict."""
+    """Say nothing before the first check."""
     verdict = GaugeMetricFamily("sutazai_audit_log_intact", "1: the last check of the audit log found no damage.")
-    runs = MaintenanceRun.objects.filter(job=VERIFY).order_by("-pk")
-    damaged = MaintenanceRun.Status.FAILED, LogDamagedError.__name__
-    for status, error in runs.values_list("status", "error")[:VERDICTS]:
-        is_damaged = (status, error.partition(":")[0]) == damaged
-        if is_damaged or status == MaintenanceRun.Status.SUCCEEDED:
-            verdict.add_metric([], not is_damaged)
-            break
+    if (is_intact := verdicts.last(VERIFY, LogDamagedError)) is not None:
+        verdict.add_metric([], is_intact)
     yield verdict
 
 
@@ -64,6 +80,7 @@ def _removable() -> Mapping[str, int]:
     "remove_old_audit_entries",
     "Remove entries of the audit log that are older than it is kept",
     figures=_removable,
+    preview=_would_remove,
 )
 def remove_old_audit_entries() -> str:
     if not settings.AUDIT_KEEP_DAYS:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from core.formats import age, size
 from core.models import Backup, User
 from core.models.roles import STAFF
-from core.notifications import Event, News, notify, register
+from core.notifications import Event, News, notify, register, webhooks
 from core.ops import maintenance
 from core.ops.backup import catalogue, drill, making
 from core.ops.backup.errors import BackupError
@@ -29,6 +29,7 @@ FAILED = register(
         label="Backup failed",
         description="A backup was not made, or one that was tried cannot be relied on. Once a day until it is read.",
         email=True,
+        webhook=True,
         roles=frozenset(STAFF),
     )
 )
@@ -76,8 +77,10 @@ def _telling(title: str) -> Callable[[maintenance.Work], maintenance.Work]:
 
 def _tell_operators(title: str, text: str, now: datetime) -> None:
     people = User.objects.filter(role__in=STAFF, is_active=True).values_list("pk", flat=True)
+    text, day = text[:SHOWN], f"{now:%Y-%m-%d}"
     with transaction.atomic():
-        notify(FAILED, [News(key, title, PAGE, text[:SHOWN], collapse_key=f"{now:%Y-%m-%d}") for key in people], now)
+        notify(FAILED, [News(key, title, PAGE, text, collapse_key=day) for key in people], now)
+        webhooks.tell(FAILED, [webhooks.Message(title, PAGE, text, collapse_key=day)], now)
 
 
 @maintenance.job(

@@ -12,13 +12,26 @@ def _figures() -> Mapping[str, int]:
     return {"cache_entries": usage.entries, "cache_bytes": usage.bytes}
 
 
-@maintenance.job("sweep_cache", "Delete what the cache gives out no more", figures=_figures)
+def _would_sweep() -> str:
+    return f"It would delete {upkeep.sweepable()} entries."
+
+
+def _would_warm() -> str:
+    return f"Each process would load up to {upkeep.warmable()} entries, as far as its memory has room for them."
+
+
+@maintenance.job("sweep_cache", "Delete what the cache gives out no more", figures=_figures, preview=_would_sweep)
 def sweep_cache() -> str:
     invalidations.forget_old()
     return f"Deleted {upkeep.sweep()} entries."
 
 
-@maintenance.job("warm_cache", "Have every process load the answers that are asked for most", figures=_figures)
+@maintenance.job(
+    "warm_cache",
+    "Have every process load the answers that are asked for most",
+    figures=_figures,
+    preview=_would_warm,
+)
 def warm_cache() -> str:
     upkeep.warm_everywhere()
     return f"Each process loads up to {upkeep.WARM_ENTRIES} entries within seconds."

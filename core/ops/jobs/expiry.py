@@ -1,11 +1,10 @@
 """Rows whose time is over."""
 
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from core.access import known_devices
@@ -14,123 +13,187 @@ from core.models import (
     Alert,
     AlertSilence,
     Device,
+    HealthChange,
     IdempotencyRecord,
+    Lease,
     MaintenanceRun,
     Notification,
+    Process,
     SlowQuery,
     TokenFamily,
     TokenUse,
+    Webhook,
+    WebhookDelivery,
 )
-from core.ops import maintenance
-
-Row = TypeVar("Row", bound=Model)
+from core.models.base import uuid7_from
+from core.notifications.webhooks import calls
+from core.ops import deletions, maintenance
 
 # Budgets look back to the first of the month; and deadlines are a day at most, so that nothing is settled later.
 TOKEN_USE_DAYS = 35
-BATCH = 500  # rows for each transaction, so that others get their turn in between
 
 
-def delete_in_batches(rows: "QuerySet[Row]") -> int:
-    """Delete rows that nothing refers to, a batch at a time; returns how many."""
-    deleted = 0
-    while keys := list(rows.values_list("pk", flat=True)[:BATCH]):
-        deleted += rows.model._default_manager.filter(pk__in=keys).delete()[0]
-    return deleted
-
-
-@maintenance.job(
-    "delete_sign_in_sessions",
-    "Delete sign-in sessions that expired or are too old",
-    figures=lambda: {"sign_in_sessions": Session.objects.count()},
-)
-def delete_sign_in_sessions() -> str:
-    """Sign people out who signed in longer ago than SIGN_IN_SESSION_MAX_AGE_DAYS.
+def _sessions_end_before() -> datetime:
+    """When sessions end that are over by now, or are older than SIGN_IN_SESSION_MAX_AGE_DAYS.
 
     Django does not store when a session began. It ends SESSION_COOKIE_AGE after it was last written, which for ours is
     at the sign-in or a little later, so the age counts from then.
     """
     written_to_end = timedelta(seconds=settings.SESSION_COOKIE_AGE)
-    oldest_written = timezone.now() - timedelta(days=settings.SIGN_IN_SESSION_MAX_AGE_DAYS)
-    ends_before = max(timezone.now(), oldest_written + written_to_end)
-    deleted = delete_in_batches(Session.objects.filter(expire_date__lt=ends_before))
-    delete_in_batches(Device.objects.exclude(session_key__in=Session.objects.values("session_key")))
-    delete_in_batches(known_devices.forgotten())
-    return f"Deleted {deleted} sign-in sessions."
+    return max(timezone.now(), _days_ago(settings.SIGN_IN_SESSION_MAX_AGE_DAYS) + written_to_end)
 
 
-@maintenance.job(
+def _old_sessions() -> QuerySet[Session]:
+    return Session.objects.filter(expire_date__lt=_sessions_end_before())
+
+
+def _devices_without_session() -> QuerySet[Device]:
+    """Those whose session is gone, or goes."""
+    kept = Session.objects.filter(expire_date__gte=_sessions_end_before())
+    return Device.objects.exclude(session_key__in=kept.values("session_key"))
+
+
+def _repeatable_no_more() -> QuerySet[IdempotencyRecord]:
+    return IdempotencyRecord.objects.filter(created_at__lt=_hours_ago(settings.IDEMPOTENCY_HOURS))
+
+
+def _old_runs() -> QuerySet[MaintenanceRun]:
+    return MaintenanceRun.objects.filter(started_at__lt=_days_ago(settings.MAINTENANCE_HISTORY_DAYS))
+
+
+def _not_slow_any_more() -> QuerySet[SlowQuery]:
+    return SlowQuery.objects.filter(last_seen_at__lt=_days_ago(settings.MAINTENANCE_HISTORY_DAYS))
+
+
+def _ended_families() -> QuerySet[TokenFamily]:
+    return TokenFamily.objects.filter(expires_at__lt=timezone.now())
+
+
+def _read_notifications() -> QuerySet[Notification]:
+    """Those older than NOTIFICATION_DAYS; what was sent by email alone counts as read."""
+    old = Notification.objects.filter(created_at__lt=_days_ago(settings.NOTIFICATION_DAYS))
+    return old.filter(Q(in_app=False) | Q(read_at__isnull=False))
+
+
+def _resolved_alerts() -> QuerySet[Alert]:
+    return Alert.objects.filter(resolved_at__lt=_days_ago(settings.ALERT_DAYS))
+
+
+def _silences_that_are_over() -> QuerySet[AlertSilence]:
+    return AlertSilence.objects.filter(until__lt=timezone.now())
+
+
+deletions.register(
+    "delete_sign_in_sessions",
+    "Delete sign-in sessions that expired or are too old",
+    {
+        "sign-in sessions": _old_sessions,
+        "devices": _devices_without_session,
+        "remembered devices": known_devices.forgotten,
+    },
+)
+
+
+def _lost_processes() -> QuerySet[Process]:
+    """Those that were not heard of for a day."""
+    heard = Lease.objects.filter(held_until__gte=_days_ago(1)).values("holder")
+    return Process.objects.filter(started_at__lt=_days_ago(1)).exclude(identity__in=heard)
+
+
+deletions.register(
+    "delete_lost_processes",
+    "Forget processes and duties of which nobody has heard for a day",
+    {"processes": _lost_processes, "leases": lambda: Lease.objects.filter(held_until__lt=_days_ago(1))},
+)
+
+
+def _old_health() -> QuerySet[HealthChange]:
+    """Changes older than HEALTH_DAYS; what was the last one then stays, for it says how it was."""
+    before = _days_ago(settings.HEALTH_DAYS)
+    later = HealthChange.objects.filter(part=OuterRef("part"), at__gt=OuterRef("at"), at__lt=before)
+    return HealthChange.objects.filter(Exists(later), at__lt=before)
+
+
+deletions.register(
+    "delete_old_health", "Delete the old history of the platform’s health", {"health changes": _old_health}
+)
+deletions.register(
     "delete_idempotency_records",
     "Delete idempotency records that no request can repeat any more",
-    figures=lambda: {"idempotency_records": IdempotencyRecord.objects.count()},
+    {"idempotency records": _repeatable_no_more},
 )
-def delete_idempotency_records() -> str:
-    old = IdempotencyRecord.objects.filter(created_at__lt=_hours_ago(settings.IDEMPOTENCY_HOURS))
-    return f"Deleted {delete_in_batches(old)} idempotency records."
-
-
-@maintenance.job(
-    "delete_maintenance_runs",
-    "Delete the records of old maintenance runs",
-    figures=lambda: {"maintenance_runs": MaintenanceRun.objects.count()},
+deletions.register(
+    "delete_maintenance_runs", "Delete the records of old maintenance runs", {"maintenance runs": _old_runs}
 )
-def delete_maintenance_runs() -> str:
-    old = MaintenanceRun.objects.filter(started_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
-    return f"Deleted {delete_in_batches(old)} records."
-
-
-@maintenance.job(
+deletions.register(
     "delete_slow_queries",
     "Delete slow queries that were not slow any more for long",
-    figures=lambda: {"slow_queries": SlowQuery.objects.count()},
+    {"slow queries": _not_slow_any_more},
 )
-def delete_slow_queries() -> str:
-    """Delete those that were not seen for MAINTENANCE_HISTORY_DAYS."""
-    old = SlowQuery.objects.filter(last_seen_at__lt=_hours_ago(24 * settings.MAINTENANCE_HISTORY_DAYS))
-    return f"Deleted {delete_in_batches(old)} slow queries."
+deletions.register(
+    "delete_token_families", "Delete sign-ins by token that have ended", {"sign-ins by token": _ended_families}
+)
+deletions.register(
+    "delete_read_notifications",
+    "Delete notifications that were read and are old",
+    {"notifications": _read_notifications},
+)
+deletions.register(
+    "delete_resolved_alerts",
+    "Delete alerts that were resolved long ago, and silences that are over",
+    {"alerts": _resolved_alerts, "silences": _silences_that_are_over},
+)
+
+
+def _spent_days() -> QuerySet[TokenUse]:
+    return TokenUse.objects.filter(day__lt=_days_ago(TOKEN_USE_DAYS).date())
+
+
+def _spent_limits() -> str:
+    counts = [("windows", windows.ended()), ("days of tokens", _spent_days().count())]
+    return f"It would delete {deletions.told(counts)}."
 
 
 @maintenance.job(
     "delete_spent_limits",
     "Delete counts of requests and tokens that hold nobody back any more",
     figures=lambda: {"windows": windows.size(), "token_days": TokenUse.objects.count()},
+    preview=_spent_limits,
 )
 def delete_spent_limits() -> str:
-    oldest = _hours_ago(24 * TOKEN_USE_DAYS).date()
-    days, _ = TokenUse.objects.filter(day__lt=oldest).delete()
-    return f"Deleted {windows.sweep()} windows and {days} days of tokens."
+    days, _ = _spent_days().delete()
+    return f"Deleted {deletions.told([('windows', windows.sweep()), ('days of tokens', days)])}."
+
+
+def _old_deliveries() -> QuerySet[WebhookDelivery]:
+    """Those older than NOTIFICATION_DAYS, also such as wait for a webhook that is switched off."""
+    return WebhookDelivery.objects.filter(pk__lt=uuid7_from(_days_ago(settings.NOTIFICATION_DAYS)))
+
+
+def _changed_over() -> QuerySet[Webhook]:
+    """Those whose previous secret signs no more."""
+    return Webhook.objects.filter(replaced_at__lt=timezone.now() - calls.OVERLAP)
+
+
+def _old_deliveries_and_secrets() -> str:
+    counts = [("deliveries", _old_deliveries().count()), ("replaced secrets", _changed_over().count())]
+    return f"It would delete {deletions.told(counts)}."
 
 
 @maintenance.job(
-    "delete_token_families",
-    "Delete sign-ins by token that have ended",
-    figures=lambda: {"token_families": TokenFamily.objects.count()},
+    "delete_webhook_deliveries",
+    "Delete what was sent to webhooks long ago, and secrets of theirs that were replaced",
+    figures=lambda: {"webhook_deliveries": WebhookDelivery.objects.count()},
+    preview=_old_deliveries_and_secrets,
 )
-def delete_token_families() -> str:
-    ended = TokenFamily.objects.filter(expires_at__lt=timezone.now())
-    return f"Deleted {delete_in_batches(ended)} sign-ins by token."
+def delete_webhook_deliveries() -> str:
+    deleted = deletions.in_batches(_old_deliveries())
+    forgotten = _changed_over().update(previous_secret="", replaced_at=None)
+    return f"Deleted {deletions.told([('deliveries', deleted), ('replaced secrets', forgotten)])}."
 
 
-@maintenance.job(
-    "delete_read_notifications",
-    "Delete notifications that were read and are old",
-    figures=lambda: {"notifications": Notification.objects.count()},
-)
-def delete_read_notifications() -> str:
-    """Delete those older than NOTIFICATION_DAYS; what was sent by email alone counts as read."""
-    old = Notification.objects.filter(created_at__lt=_hours_ago(24 * settings.NOTIFICATION_DAYS))
-    deleted = delete_in_batches(old.filter(Q(in_app=False) | Q(read_at__isnull=False)))
-    return f"Deleted {deleted} notifications."
-
-
-@maintenance.job(
-    "delete_resolved_alerts",
-    "Delete alerts that were resolved long ago, and silences that are over",
-    figures=lambda: {"alerts": Alert.objects.count(), "silences": AlertSilence.objects.count()},
-)
-def delete_resolved_alerts() -> str:
-    old = Alert.objects.filter(resolved_at__lt=_hours_ago(24 * settings.ALERT_DAYS))
-    silences = AlertSilence.objects.filter(until__lt=timezone.now())
-    return f"Deleted {delete_in_batches(old)} alerts and {delete_in_batches(silences)} silences."
+def _days_ago(days: int) -> datetime:
+    return _hours_ago(24 * days)
 
 
 def _hours_ago(hours: int) -> datetime:

@@ -7,6 +7,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from core.models import AuditEntry, Lease, MaintenanceRun
@@ -30,7 +31,7 @@ def tidy(jobs):
     """A job that takes one of three things away whenever it runs."""
     things = {"things": 3}
 
-    @jobs.job("tidy", "Tidy up", figures=lambda: things)
+    @jobs.job("tidy", "Tidy up", figures=lambda: things, preview=lambda: "It would take one away.")
     def work():
         things["things"] -= 1
         return "Took one away."
@@ -51,7 +52,7 @@ def test_a_run_is_a_row_with_figures_before_and_after(tidy):
 
 @pytest.mark.django_db
 def test_a_failure_is_a_row_that_tells_why(jobs):
-    @jobs.job("broken", "Break", figures=lambda: {"things": 1})
+    @jobs.job("broken", "Break", figures=lambda: {"things": 1}, preview=str)
     def work():
         raise ZeroDivisionError("nothing to divide by")
 
@@ -64,7 +65,7 @@ def test_a_failure_is_a_row_that_tells_why(jobs):
 
 @pytest.mark.django_db
 def test_a_failed_job_runs_again(jobs):
-    @jobs.job("broken", "Break", figures=dict)
+    @jobs.job("broken", "Break", figures=dict, preview=str)
     def work():
         raise ZeroDivisionError
 
@@ -84,7 +85,7 @@ def test_an_unknown_job_is_refused(jobs):
 def test_a_job_does_not_run_beside_itself(jobs):
     began, may_end = threading.Event(), threading.Event()
 
-    @jobs.job("slow", "Take long", figures=dict)
+    @jobs.job("slow", "Take long", figures=dict, preview=str)
     def work():
         began.set()
         assert may_end.wait(20)
@@ -146,8 +147,34 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(tidy, jobs):
     text = maintain("--all", "--dry-run")
     assert "wipe: It would wipe." in text
     assert "spots: 7" in text
-    assert "tidy: nothing was done." in text
+    assert "tidy: It would take one away." in text
     assert tidy == {"things": 3}
+
+
+def test_a_dry_run_that_fails_says_so(jobs):
+    jobs.job("broken", "Break", figures=dict, preview=lambda: str(1 // 0))(str)
+    assert "broken: It cannot be told: ZeroDivisionError" in maintain("--all", "--dry-run")
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+@pytest.mark.parametrize("job", maintenance.jobs(), ids=lambda job: job.name)
+def test_every_job_says_what_it_would_do_and_writes_nothing(job):
+    with CaptureQueriesContext(connection) as queries:
+        assert job.preview().endswith(".")
+    beginnings = {query["sql"].split()[0] for query in queries}
+    assert beginnings <= {"SELECT", "PRAGMA", "WITH"}
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_the_latest_run_of_each_job_is_found_in_one_query(jobs, tidy, django_assert_num_queries):
+    jobs.job("wipe", "Wipe", figures=dict, preview=str)(str)
+    jobs.job("never_run", "Wait", figures=dict, preview=str)(str)
+    old = [maintenance.run(name, trigger=Trigger.SCHEDULE) for name in ("wipe", "tidy")]
+    new = maintenance.run("tidy", trigger=Trigger.SCHEDULE)
+    with django_assert_num_queries(1):
+        assert maintenance.latest() == {"wipe": old[0], "tidy": new}
 
 
 @pytest.mark.django_db
@@ -181,7 +208,7 @@ def test_the_command_runs_what_it_is_told_and_shows_the_figures(tidy):
 
 @pytest.mark.django_db
 def test_the_command_runs_all(tidy, jobs):
-    jobs.job("wipe", "Wipe", figures=dict)(lambda: "Wiped.")
+    jobs.job("wipe", "Wipe", figures=dict, preview=str)(lambda: "Wiped.")
     text = maintain("--all")
     assert "Took one away." in text
     assert "Wiped." in text
@@ -189,7 +216,7 @@ def test_the_command_runs_all(tidy, jobs):
 
 @pytest.mark.django_db
 def test_the_command_fails_when_a_job_does(tidy, jobs):
-    jobs.job("broken", "Break", figures=dict)(lambda: 1 // 0)
+    jobs.job("broken", "Break", figures=dict, preview=str)(lambda: 1 // 0)
     with pytest.raises(CommandError):
         maintain("--all")
     assert set(MaintenanceRun.objects.values_list("job", "status")) == {("broken", "failed"), ("tidy", "succeeded")}

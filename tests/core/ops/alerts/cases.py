@@ -104,6 +104,8 @@ CASES = [
     Case("the log holds", "AuditChainBroken", {"sutazai_audit_log_intact": "1x40"}, {8: NONE}),
     Case("the log does not hold", "AuditChainBroken", {"sutazai_audit_log_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
     Case("nobody has checked", "AuditChainBroken", {"sutazai_health_up": "1x40"}, {8: NONE}),
+    Case("the database holds", "DatabaseDamaged", {"sutazai_database_intact": "1x40"}, {8: NONE}),
+    Case("the database is damaged", "DatabaseDamaged", {"sutazai_database_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
     Case("a backup of yesterday", "BackupTooOld", {"sutazai_backup_age_seconds": f"{25 * HOUR}x40"}, {8: NONE}),
     Case("one of the day before", "BackupTooOld", {"sutazai_backup_age_seconds": f"{27 * HOUR}x40"}, {6: ONE}),
     Case("no backup was ever made", "BackupTooOld", {"sutazai_health_up": "1x40"}, {8: NONE}),

@@ -7,14 +7,14 @@ import pytest
 from django.urls import reverse
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.models import Alert, Lease, Notification, User
+from core.models import Alert, Lease, Notification, User, WebhookDelivery
 from core.ops import health, metrics
 from core.ops.alerts import figures, handling, rules, watch
 from core.ops.alerts.expressions import Compared, Increase, Metric
 from core.ops.alerts.watch import Watch
 from tests.conftest import FakeClock
 from tests.core.ops.alerts.conftest import KETTLE, Kettles
-from tests.factories import make_administrator, make_operator, make_user
+from tests.factories import make_administrator, make_operator, make_user, make_webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -97,6 +97,25 @@ def test_the_news_says_what_follows_and_leads_to_the_alert(kettles: Kettles, ope
     kettles.cool()
     (news,) = Notification.objects.exclude(pk=news.pk)
     assert (news.title, news.body) == ("Resolved: The kettle a is hot", "It lasted 2 min.")
+
+
+def test_webhooks_are_told_the_same_once_however_many_operators_there_are(kettles: Kettles, operator: User) -> None:
+    make_administrator()
+    make_webhook()
+    kettles.heat(a=150)
+    kettles.cool()
+    alert = Alert.objects.get()
+    resolved, fired = WebhookDelivery.objects.all()
+    assert (fired.event, fired.title, fired.text) == ("alert", "Alert: The kettle a is hot", "It boils dry.")
+    assert fired.link == resolved.link == reverse("admin:core_alert_change", args=[alert.pk])
+    assert fired.data == {
+        "alert": "KettleHot",
+        "state": "firing",
+        "severity": "warning",
+        "labels": {"kettle": "a"},
+        "since": alert.since.isoformat(),
+    }
+    assert (resolved.title, resolved.data) == ("Resolved: The kettle a is hot", {**fired.data, "state": "resolved"})
 
 
 def test_what_is_silenced_fires_and_nobody_is_told(kettles: Kettles, operator: User, fake_clock: FakeClock) -> None:

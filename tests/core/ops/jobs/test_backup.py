@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from core.models import Backup, MaintenanceRun, Notification
+from core.models import Backup, MaintenanceRun, Notification, WebhookDelivery
 from core.ops import maintenance
 from core.ops.backup import making
 from core.ops.jobs.backup import BACK_UP, DRILL
-from tests.factories import make_administrator, make_operator, make_user
+from tests.factories import make_administrator, make_operator, make_user, make_webhook
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
 
@@ -58,6 +58,7 @@ def test_operators_hear_of_a_failure_once_a_day(folder: Path) -> None:
     told = [make_operator(username="op"), make_administrator(username="admin")]
     make_user()
     make_operator(is_active=False)
+    make_webhook()
     folder.write_text("no folder")
     for _ in range(2):
         row = run(BACK_UP)
@@ -67,6 +68,13 @@ def test_operators_hear_of_a_failure_once_a_day(folder: Path) -> None:
         (person, "backup-failed", 2) for person in told
     }
     assert {item.link for item in Notification.objects.all()} == {"/admin/core/backup/"}
+    by_webhook = WebhookDelivery.objects.get()
+    assert (by_webhook.event, by_webhook.title, by_webhook.link) == (
+        "backup-failed",
+        "Backup failed",
+        "/admin/core/backup/",
+    )
+    assert "cannot be written to" in by_webhook.text
 
 
 def test_a_drill_that_fails_fails_the_run_and_the_backup(folder: Path) -> None:

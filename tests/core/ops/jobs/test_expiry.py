@@ -9,23 +9,39 @@ from core.access.limits import windows
 from core.models import (
     Alert,
     AlertSilence,
+    Device,
+    HealthChange,
     IdempotencyRecord,
+    Lease,
     MaintenanceRun,
     Notification,
+    Process,
     SlowQuery,
     TokenUse,
+    WebhookDelivery,
     uuid7,
 )
-from core.ops import maintenance
-from core.ops.jobs import expiry
-from tests.factories import make_alert, make_notification, make_slow_query, make_user
+from core.models.base import uuid7_from
+from core.ops import deletions, maintenance
+from tests.factories import (
+    make_alert,
+    make_delivery,
+    make_notification,
+    make_process,
+    make_slow_query,
+    make_user,
+    make_webhook,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 
 def run(job):
+    """Run a job, which does what it said that it would."""
+    would = maintenance.preview(job)
     row = maintenance.run(job, trigger=MaintenanceRun.Trigger.COMMAND)
     assert row.status == "succeeded", row.error
+    assert would.replace("It would delete", "Deleted").replace("and forget", "and forgot") == row.summary
     return row
 
 
@@ -47,8 +63,8 @@ def test_sign_in_sessions_are_deleted_when_they_expired():
     young = session(seconds=60)
     row = run("delete_sign_in_sessions")
     assert remaining() == {young}
-    assert (row.before, row.after) == ({"sign_in_sessions": 2}, {"sign_in_sessions": 1})
-    assert row.summary == "Deleted 1 sign-in sessions."
+    assert (row.before["sign_in_sessions"], row.after["sign_in_sessions"]) == (2, 1)
+    assert row.summary == "Deleted 1 sign-in sessions, 0 devices and 0 remembered devices."
 
 
 def test_sign_in_sessions_older_than_allowed_are_deleted_though_they_have_not_expired(settings):
@@ -58,6 +74,15 @@ def test_sign_in_sessions_older_than_allowed_are_deleted_though_they_have_not_ex
     young = session(days=5, minutes=5)
     run("delete_sign_in_sessions")
     assert remaining() == {young}
+
+
+def test_devices_go_with_their_sessions():
+    gone, young = session(seconds=-1), session(seconds=60)
+    now = timezone.now()
+    for key in (gone, young):
+        Device.objects.create(user=make_user(), session_key=key, signed_in_at=now, last_seen_at=now)
+    assert run("delete_sign_in_sessions").summary == "Deleted 1 sign-in sessions, 1 devices and 0 remembered devices."
+    assert Device.objects.get().session_key == young
 
 
 def test_a_maximum_age_beyond_the_cookies_keeps_no_expired_session(settings):
@@ -90,7 +115,7 @@ def test_idempotency_records_are_kept_for_their_hours(settings):
 
 
 def test_more_rows_than_a_batch_are_all_deleted(monkeypatch):
-    monkeypatch.setattr(expiry, "BATCH", 3)
+    monkeypatch.setattr(deletions, "BATCH", 3)
     for number in range(8):
         idempotency_record(str(number), days=9)
     assert run("delete_idempotency_records").summary == "Deleted 8 idempotency records."
@@ -104,7 +129,7 @@ def test_records_of_runs_are_kept_for_their_days(settings):
             job="tidy", trigger=MaintenanceRun.Trigger.SCHEDULE, started_at=timezone.now() - timedelta(days=days)
         )
     row = run("delete_maintenance_runs")
-    assert row.summary == "Deleted 1 records."
+    assert row.summary == "Deleted 1 maintenance runs."
     assert MaintenanceRun.objects.count() == 2  # the young one and this run's own
 
 
@@ -143,6 +168,25 @@ def test_notifications_are_kept_for_their_days_once_they_were_read(settings):
     assert titles == {"read, 89", "unread, 89", "by email alone, 89", "unread, 91"}
 
 
+def test_the_history_of_health_is_kept_for_its_days_and_tells_how_it_was_then(settings):
+    settings.HEALTH_DAYS = 30
+    now = timezone.now()
+    for part, days in (("broker", 50), ("broker", 40), ("broker", 31), ("broker", 29), ("disk", 99)):
+        HealthChange.objects.create(part=part, state="up", at=now - timedelta(days=days))
+    assert run("delete_old_health").summary == "Deleted 2 health changes."
+    left = HealthChange.objects.order_by("at").values_list("part", "at")
+    assert [(part, (now - at).days) for part, at in left] == [("disk", 99), ("broker", 31), ("broker", 29)]
+
+
+def test_processes_that_were_lost_are_forgotten_after_a_day():
+    for hours in (0, 23, 25):
+        make_process(heard=timedelta(hours=hours))
+    just_started = make_process(started_at=timezone.now())
+    Lease.objects.filter(holder=just_started.identity).delete()
+    assert run("delete_lost_processes").summary == "Deleted 1 processes and 1 leases."
+    assert Process.objects.count() == 3
+
+
 def test_alerts_are_deleted_long_after_they_were_resolved_and_silences_when_they_are_over(settings):
     settings.ALERT_DAYS = 30
     now = timezone.now()
@@ -155,3 +199,19 @@ def test_alerts_are_deleted_long_after_they_were_resolved_and_silences_when_they
     assert run("delete_resolved_alerts").summary == "Deleted 1 alerts and 1 silences."
     assert set(Alert.objects.all()) == {recent, firing}
     assert AlertSilence.objects.get().about == "node=a"
+
+
+def test_what_was_sent_to_webhooks_is_deleted_after_its_days_and_a_replaced_secret_when_it_signs_no_more(settings):
+    settings.NOTIFICATION_DAYS = 90
+    now = timezone.now()
+    overlaps, is_over = (
+        make_webhook(previous_secret="whsec_old", replaced_at=now - timedelta(hours=hours)) for hours in (23, 25)
+    )
+    old, kept = (make_delivery(overlaps, id=uuid7_from(now - timedelta(days=days))) for days in (91, 89))
+    row = run("delete_webhook_deliveries")
+    assert row.summary == "Deleted 1 deliveries and 1 replaced secrets."
+    assert (row.before, row.after) == ({"webhook_deliveries": 2}, {"webhook_deliveries": 1})
+    assert (WebhookDelivery.objects.get(), old == kept) == (kept, False)
+    for webhook in (overlaps, is_over):
+        webhook.refresh_from_db()
+    assert (overlaps.previous_secret, is_over.previous_secret, is_over.replaced_at) == ("whsec_old", "", None)

@@ -1,0 +1,33 @@
+"""The alerts, looked at when somebody wants it, and seen to be looked at by themselves."""
+
+from collections.abc import Mapping
+
+from core.models import Alert
+from core.ops import maintenance
+from core.ops.alerts import rules, watch
+
+
+class NobodyWatchesError(RuntimeError):
+    """No process looks at what the alerts watch. Start a web process; `manage.py up` starts one."""
+
+
+def _figures() -> Mapping[str, int]:
+    firing = Alert.objects.firing()
+    return {"rules": len(rules.registered()), "firing": firing.count(), "untold": firing.filter(told_at=None).count()}
+
+
+def _would_look() -> str:
+    names = [alert.title for alert in Alert.objects.firing().order_by("since")]
+    firing = f" Now fires: {'; '.join(names)}." if names else " Now nothing fires."
+    return f"It would look at {len(rules.registered())} rules.{firing}"
+
+
+@maintenance.job("evaluate_alerts", "Look at what the alerts watch", figures=_figures, preview=_would_look)
+def evaluate_alerts() -> str:
+    """Look at once where this process watches; elsewhere see that another one does, which it does every 15 seconds."""
+    if watch.look_now():
+        return f"Looked at {len(rules.registered())} rules; {Alert.objects.firing().count()} alerts fire."
+    if watcher := watch.watcher():
+        who = f"The process {watcher.pid} on {watcher.machine}"
+        return f"{who} watches {len(rules.registered())} rules, every {watch.INTERVAL_SECONDS:g} s."
+    raise NobodyWatchesError("No process watches: no web process runs, or it has hung for a minute.")
