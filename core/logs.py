@@ -28,6 +28,7 @@ MIN_SECRET = 8
 _CREDENTIALS = (
     # API keys; their id stays, it is in the list of keys.
     (re.compile(r"\bstz_([0-9a-f]{4,32})_[\w-]+"), rf"stz_\1_{MASK}"),
+    (re.compile(r"\bwhsec_[\w+/=-]{4,}"), f"whsec_{MASK}"),  # secrets of webhooks
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), MASK),  # JSON Web Tokens
     (re.compile(r"\b((?i:bearer))\s+[\w.~+/=*-]{6,}"), rf"\1 {MASK}"),
     (re.compile(r"\b((?i:basic))\s+(?=[a-z+/]{0,50}[A-Z0-9=])[\w+/=]{6,}"), rf"\1 {MASK}"),

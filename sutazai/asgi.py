@@ -7,11 +7,14 @@
 4. Where Django's answer asks to follow a task, the dispatcher does so on the event loop, without a thread.
 
 A request's body is read before a thread is taken, so slow senders hold none, and they have SUTAZAI_BODY_SECONDS.
+Some threads are left to those who only read: writers may have to wait for the database, and keep theirs meanwhile.
 """
 
 import asyncio
 import os
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sutazai.settings")
@@ -35,11 +38,12 @@ from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
 from core.asgi import Application, Message, Receive, Scope, Send  # isort: skip
 from core.audit import sealer  # isort: skip
-from core.ops import health, metrics, pools, slow_queries, traffic  # isort: skip
+from core.models import Process  # isort: skip
+from core.ops import health, metrics, pools, sightings, slow_queries, traffic  # isort: skip
 from core.ops.alerts import watch  # isort: skip
+from core.ops.heartbeat import heartbeat  # isort: skip
 
 die_with_parent()
-
 
 FOLLOW = streams.FOLLOW_HEADER.lower().encode()
 AWAIT = streams.AWAIT_HEADER.lower().encode()
@@ -57,11 +61,20 @@ SIGNED_OUT = problems.Problem(
     "The credentials are not valid any more",
     "The key or the sign-in ended while the answer was awaited. The task goes on.",
 )
-
+BUSY = problems.Problem(
+    503,
+    "busy",
+    "The server has too much to write",
+    "Nothing was changed. Try again in a moment.",
+    retry_after_seconds=problems.DATABASE_RETRY_SECONDS,
+)
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READERS_SHARE = 4  # one of so many threads is left to those who only read
 
 _static_files = static_files.collected(settings.STATIC_ROOT, settings.STATIC_URL)
 # Both sides describe the same messages, a2wsgi by its own classes and Django by others.
 _django = cast("Application", WSGIMiddleware(cast("Any", django_application), workers=settings.WEB_THREADS))
+_for_writers = asyncio.Semaphore(settings.WEB_THREADS - settings.WEB_THREADS // READERS_SHARE)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,14 +92,18 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     service.start()
     health.start()
     sealer.start()
+    sightings.start()
     cache.start()
     pools.start(pools.WEB)
     slow_queries.start()
     metrics.serve_on_own_port()
     watch.start()
+    heartbeat.start(Process.Role.WEB, threads=settings.WEB_THREADS)
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await asyncio.to_thread(heartbeat.stop)
     await asyncio.to_thread(service.stop)
+    await asyncio.to_thread(sightings.stop)
     await asyncio.to_thread(sealer.stop)
     await asyncio.to_thread(tracing.stop)
     await send({"type": "lifespan.shutdown.complete"})
@@ -133,6 +150,8 @@ async def _refuse(scope: Scope, send: Send, problem: problems.Problem, *, reques
         instance=scope["path"][:MAX_INSTANCE],
     )
     response["X-Request-Id"] = request_id
+    for name, value in problem.all_headers().items():
+        response[name] = value
     early.dress(scope, response)
     await _send(send, response.status_code, _headers(response), response.content, closes=True)
 
@@ -160,7 +179,12 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
     except _ClientGone:
         return  # half a request must not pass for a whole one
     answer = _Answer(send)
-    await _django(_plain(scope, body), _replay(body), answer.send)
+    try:
+        async with _thread_for(scope["method"]):
+            await _django(_plain(scope, body), _replay(body), answer.send)
+    except _NoThread:
+        await _refuse(scope, send, BUSY)
+        return
     if answer.follow:
         await send(answer.start)
         await while_wanted(_stream(answer, send), Holder.read(answer.holder), _disconnected(receive))
@@ -170,6 +194,27 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         if not await while_wanted(work, Holder.read(answer.holder), _disconnected(receive)):
             await asyncio.to_thread(_note_signed_out, scope, answer)
             await _refuse(scope, send, SIGNED_OUT, request_id=answer.request_id)
+
+
+class _NoThread(Exception):
+    """Every thread that writers may have was taken for too long."""
+
+
+@asynccontextmanager
+async def _thread_for(method: str) -> AsyncIterator[None]:
+    """Wait for a thread that a request may have, but not for longer than clients do. Raises _NoThread."""
+    if method in READING:
+        yield
+        return
+    try:
+        async with asyncio.timeout(settings.POOL_WAIT_SECONDS):
+            await _for_writers.acquire()
+    except TimeoutError:
+        raise _NoThread from None
+    try:
+        yield
+    finally:
+        _for_writers.release()
 
 
 def _plain(scope: Scope, body: bytes) -> Scope:

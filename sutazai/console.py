@@ -68,6 +68,7 @@ UNFOLD = {
                 "items": [
                     _item("Dashboard", "monitoring", "admin:index"),
                     _item("Alerts", "notification_important", "admin:core_alert_changelist", "core.view_alert"),
+                    _item("Health", "monitor_heart", "console-health", "core.view_maintenancerun"),
                     _item("Playground", "forum", "console-playground", "agents.add_agenttask"),
                 ],
             },
@@ -93,6 +94,7 @@ UNFOLD = {
                         "admin:core_circuitbreaker_changelist",
                         "core.view_circuitbreaker",
                     ),
+                    _item("Webhooks", "webhook", "admin:core_webhook_changelist", "core.view_webhook"),
                 ],
             },
             {
@@ -124,6 +126,7 @@ UNFOLD = {
                     ),
                     _item("Backups", "backup", "admin:core_backup_changelist", "core.view_backup"),
                     _item("Slow queries", "hourglass_top", "admin:core_slowquery_changelist", "core.view_slowquery"),
+                    _item("Workers", "engineering", "console-workers", "core.view_maintenancerun"),
                     _item("Pools", "cable", "console-pools", "core.view_maintenancerun"),
                     _item("Cache", "cached", "console-cache", "core.view_cacheentry"),
                 ],

@@ -198,8 +198,16 @@ def database(
         config["CONN_MAX_AGE"] = 0  # the pool keeps the connections
         config.setdefault("OPTIONS", {}).update(
             {
-                # One connection is enough for commands; who serves keeps more ready (core.postgresql.pool).
-                "pool": {"min_size": 1, "max_size": pool_max, "timeout": pool_wait_seconds, "max_idle": 300},
+                # One connection is enough for commands; who serves keeps more ready (core.postgresql.pool). The pool
+                # waits twice as long after each try that failed: a server that was away for a minute would be missed
+                # for another. So it soon gives up, and begins anew with whoever asks next.
+                "pool": {
+                    "min_size": 1,
+                    "max_size": pool_max,
+                    "timeout": pool_wait_seconds,
+                    "max_idle": 300,
+                    "reconnect_timeout": 3,
+                },
                 "connect_timeout": 5,
                 "options": (
                     f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"

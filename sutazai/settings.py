@@ -43,6 +43,9 @@ DATA_DIR = Path(env.str("SUTAZAI_DATA_DIR", default=str(BASE_DIR / "data"))).res
 DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 HOST = env.str("SUTAZAI_HOST", default="127.0.0.1")
 PORT = positive_int("SUTAZAI_PORT", 10010)
+WEB_PROCESSES = positive_int("SUTAZAI_WEB_PROCESSES", 1)
+# Where they are replaced one after the other, the next one has so long to begin before the old one goes.
+WEB_OVERLAP_SECONDS = positive_float("SUTAZAI_WEB_OVERLAP_SECONDS", 20)
 
 _secrets_dir = None if IS_PRODUCTION else DATA_DIR / "secrets"
 SECRET_KEY = secret("SUTAZAI_SECRET_KEY", generated_in=_secrets_dir)
@@ -70,8 +73,10 @@ POOL_CONNECTIONS = {
     "agents": positive_int("SUTAZAI_AGENT_CONNECTIONS", 64),
     "external": positive_int("SUTAZAI_EXTERNAL_CONNECTIONS", 32),
 }
-# Web, worker and its quarantine have one each; together they stay under PostgreSQL's default of 100.
-DATABASE_CONNECTIONS = positive_int("SUTAZAI_DATABASE_POOL", 30)
+# Each web process, the worker and its quarantine have one; with up to six web processes they stay together under
+# PostgreSQL's default of 100, also while one of several is replaced.
+_pools = 3 if WEB_PROCESSES == 1 else WEB_PROCESSES + 3
+DATABASE_CONNECTIONS = positive_int("SUTAZAI_DATABASE_POOL", max(10, 90 // _pools))
 REDIS_CONNECTIONS = positive_int("SUTAZAI_REDIS_CONNECTIONS", 50)
 
 # Database ---------------------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ REDIS_URL = given("REDIS_URL")
 if REDIS_URL:
     CACHES = {
         "default": {
-            "BACKEND": "django_redis.cache.RedisCache",
+            "BACKEND": "core.net.redis.Cache",
             "LOCATION": REDIS_URL,
             "OPTIONS": {
                 "CONNECTION_POOL_CLASS": "core.net.redis.Pool",
@@ -153,9 +158,11 @@ CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "agents"
 CELERY_TASK_ROUTES = {
     "core.run_maintenance": {"queue": "maintenance"},
-    "core.send_notification_email": {"queue": "maintenance"},  # never behind runners that wait for models
+    # Never behind runners that wait for models.
+    "core.send_notification_email": {"queue": "maintenance"},
+    "core.send_webhook_deliveries": {"queue": "maintenance"},
 }
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "core.ops.beat:Scheduler"
 CELERY_BEAT_SYNC_EVERY = 1  # a beat that is killed knows at its next start what it has sent
 CELERY_BEAT_MAX_LOOP_INTERVAL = 30  # seconds until an edited schedule is noticed at the latest
 
@@ -499,8 +506,14 @@ DEFAULT_NODE_SLOTS = positive_int("SUTAZAI_NODE_SLOTS", 4)
 # Housekeeping -----------------------------------------------------------------------------------------------------
 SIGN_IN_SESSION_MAX_AGE_DAYS = positive_int("SUTAZAI_SIGN_IN_SESSION_MAX_AGE_DAYS", 7)
 CHAT_SESSION_IDLE_HOURS = positive_int("SUTAZAI_CHAT_SESSION_IDLE_HOURS", 24)
-NOTIFICATION_DAYS = positive_int("SUTAZAI_NOTIFICATION_DAYS", 90)  # for those that were read
+# Until the pieces of an answer become one event: streams of old answers then come at once, and are not resumed in the
+# middle.
+EVENT_DAYS = positive_int("SUTAZAI_EVENT_DAYS", 7)
+TASK_DAYS = whole_number("SUTAZAI_TASK_DAYS", 0)  # for finished tasks and closed conversations; 0: for ever
+# For those that were read, and for what was sent to webhooks.
+NOTIFICATION_DAYS = positive_int("SUTAZAI_NOTIFICATION_DAYS", 90)
 MAINTENANCE_HISTORY_DAYS = positive_int("SUTAZAI_MAINTENANCE_HISTORY_DAYS", 30)
+HEALTH_DAYS = positive_int("SUTAZAI_HEALTH_DAYS", 30)  # for the history of what everything depends on
 ALERT_DAYS = positive_int("SUTAZAI_ALERT_DAYS", 90)  # for those that were resolved
 # Older entries of the audit log are removed (core.audit.retention), and written to a folder before, if not to "none".
 AUDIT_KEEP_DAYS = whole_number("SUTAZAI_AUDIT_KEEP_DAYS", 0)  # 0: for ever

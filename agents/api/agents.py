@@ -22,7 +22,7 @@ from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
 from core.api.idempotency import make_once
-from core.api.serializers import NoInput, StrictModelSerializer
+from core.api.serializers import NoInput, RowSerializer, StrictModelSerializer
 from core.exceptions import InvalidInput
 from core.models import User
 
@@ -45,7 +45,7 @@ class VersionInput(StrictModelSerializer):
         ]
 
 
-class VersionSerializer(serializers.ModelSerializer):
+class VersionSerializer(RowSerializer):
     """A version of an agent. Versions never change; a correction is a new one."""
 
     is_live = serializers.SerializerMethodField()
@@ -79,7 +79,7 @@ class AgentChange(StrictModelSerializer):
         fields = ["description", "is_enabled"]
 
 
-class AgentSerializer(serializers.ModelSerializer):
+class AgentSerializer(RowSerializer):
     """An agent. live_version: the number of the version that new tasks use."""
 
     live_version = serializers.IntegerField(source="live_version.number", default=None, allow_null=True)

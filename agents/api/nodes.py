@@ -22,7 +22,7 @@ from core import audit
 from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
 from core.api.idempotency import made_before, make_once
-from core.api.serializers import NoInput, StrictModelSerializer, TextField
+from core.api.serializers import NoInput, RowSerializer, StrictModelSerializer, TextField
 from core.models import CircuitBreaker, Verb
 
 
@@ -56,7 +56,7 @@ class NodeInput(NodeChange):
         fields = ["name", "url", *NodeChange.Meta.fields]
 
 
-class NodeSerializer(serializers.ModelSerializer):
+class NodeSerializer(RowSerializer):
     """A model server. The built-in has no url.
 
     status: whether it could be reached when it was asked last; status_since and status_reason tell since when, and
@@ -94,7 +94,7 @@ class NodeSerializer(serializers.ModelSerializer):
         return answers.address("node-model-list", node.pk)
 
 
-class NodeModelSerializer(serializers.ModelSerializer):
+class NodeModelSerializer(RowSerializer):
     """A model on a node. is_available: the node had it at the last probe. is_loaded: it is in memory.
 
     service_seconds: how long its latest tasks held their slots, on average; null: none was measured.

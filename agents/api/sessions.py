@@ -21,7 +21,7 @@ from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
 from core.api.filters import MomentFilter, TruthFilter
 from core.api.idempotency import make_once
-from core.api.serializers import NoInput, StrictSerializer, TextField
+from core.api.serializers import NoInput, RowSerializer, StrictSerializer, TextField
 from core.models import Verb
 
 
@@ -32,7 +32,7 @@ class SessionInput(StrictSerializer):
     title = TextField(required=False, allow_blank=True, max_length=120)
 
 
-class SessionSerializer(serializers.ModelSerializer):
+class SessionSerializer(RowSerializer):
     """A conversation with one agent. closed_at: it takes no more messages since then; null while it is open."""
 
     agent = serializers.CharField(source="agent.name")
@@ -59,7 +59,7 @@ class SessionSerializer(serializers.ModelSerializer):
         return answers.address("session-message-list", session.pk)
 
 
-class MessageSerializer(serializers.ModelSerializer):
+class MessageSerializer(RowSerializer):
     """One message; task is the work that it asked for, or that wrote it."""
 
     task = serializers.UUIDField(source="task_id")

@@ -31,7 +31,7 @@ from core.api.audited import AuditedMixin
 from core.api.filters import MomentFilter
 from core.api.idempotency import key_of
 from core.api.queries import InvalidQuery, refuse_unknown, whole_number
-from core.api.serializers import NoInput, ObjectField, StrictSerializer, TextField, WholeNumberField
+from core.api.serializers import NoInput, ObjectField, RowSerializer, StrictSerializer, TextField, WholeNumberField
 from core.exceptions import InvalidInput
 from core.models import Verb
 
@@ -75,7 +75,7 @@ class ErrorSerializer(serializers.Serializer):
     detail = serializers.CharField(source="error_detail")
 
 
-class TaskListSerializer(serializers.ModelSerializer):
+class TaskListSerializer(RowSerializer):
     """A task in a list: all but its input, data and receipt."""
 
     agent = serializers.CharField(source="agent.name")
@@ -165,7 +165,7 @@ class TaskSerializer(TaskListSerializer):
         return f"{answers.task_url(task.pk)}receipt/"
 
 
-class EventSerializer(serializers.ModelSerializer):
+class EventSerializer(RowSerializer):
     """What happened to a task; `data` depends on the type."""
 
     data = serializers.SerializerMethodField()  # type: ignore[assignment]

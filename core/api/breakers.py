@@ -14,7 +14,7 @@ from rest_framework.viewsets import GenericViewSet
 from core.access.permissions import MayDoIt, SignedInRecently
 from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
-from core.api.serializers import StrictSerializer, TextField, WholeNumberField
+from core.api.serializers import RowSerializer, StrictSerializer, TextField, WholeNumberField
 from core.models import CircuitBreaker, CircuitBreakerChange, Verb
 from core.net import breakers
 
@@ -38,7 +38,7 @@ class HoldInput(StrictSerializer):
     )
 
 
-class ChangeSerializer(serializers.ModelSerializer):
+class ChangeSerializer(RowSerializer):
     """A step in a breaker's history. by: empty where it happened by itself."""
 
     class Meta:
@@ -47,7 +47,7 @@ class ChangeSerializer(serializers.ModelSerializer):
         read_only_fields = fields
 
 
-class BreakerSerializer(serializers.ModelSerializer):
+class BreakerSerializer(RowSerializer):
     """A breaker. state: the one that holds. since: when it left the plainly closed state, or came into it.
 
     failures: in a row, while it was closed; failed_probes: since it opened. held: "none", or how an operator holds it.

@@ -45,15 +45,18 @@ class StrictFilterBackend(DjangoFilterBackend):
     """The view's `filterset_class`; parameters that the list does not know are refused (400)."""
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: APIView) -> QuerySet[Any]:
-        filterset = self.get_filterset(request, queryset, view)
-        allowed = set(filterset.filters) if filterset else set()
+        filterset_class = self.get_filterset_class(view, queryset)
+        filters = set(filterset_class.base_filters) if filterset_class else set()
+        allowed = set(filters)
         if getattr(view, "ordering_fields", None):
             allowed.add(ORDERING)
         if getattr(view, "search_fields", None):
             allowed.add(SEARCH)
         refuse_unknown(request, allowed | {CURSOR, PAGE_SIZE})
-        if filterset is None:
+        # What nobody asks for filters nothing, and to make its form takes a fifth of a short request's time.
+        if not filters & request.query_params.keys():
             return queryset
+        filterset = self.get_filterset(request, queryset, view)
         if not filterset.is_valid():
             raise InvalidQuery({name: [str(text) for text in texts] for name, texts in filterset.errors.items()})
         filtered: QuerySet[Any] = filterset.qs

@@ -15,7 +15,7 @@ from core.access import api_keys
 from core.access.permissions import IsPerson, MayDoIt
 from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
-from core.api.serializers import NoInput, StrictSerializer, TextField, WholeNumberField
+from core.api.serializers import NoInput, RowSerializer, StrictSerializer, TextField, WholeNumberField
 from core.models import ApiKey, Verb
 
 MAX_OVERLAP_HOURS = 24 * 30
@@ -44,7 +44,7 @@ class RotateInput(StrictSerializer):
     overlap_hours = WholeNumberField(min_value=0, max_value=MAX_OVERLAP_HOURS, default=24)
 
 
-class KeySerializer(serializers.ModelSerializer):
+class KeySerializer(RowSerializer):
     """A key without its secret. key_id: the part of the key that may be seen."""
 
     class Meta:

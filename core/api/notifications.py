@@ -17,7 +17,7 @@ from core.access.permissions import IsPerson, MayDoIt
 from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
-from core.api.serializers import NoInput, StrictSerializer, TextField, TruthField
+from core.api.serializers import NoInput, RowSerializer, StrictSerializer, TextField, TruthField
 from core.exceptions import InvalidInput
 from core.models import Notification, User, Verb
 from core.notifications import inbox, preferences
@@ -26,7 +26,7 @@ from core.notifications.preferences import Preference
 MAX_EVENTS = 100
 
 
-class NotificationSerializer(serializers.ModelSerializer):
+class NotificationSerializer(RowSerializer):
     """Something that you were told. link: where to look, a path of this server.
 
     count: how many of the same kind it stands for, which came while it was unread.

@@ -4,7 +4,9 @@ Members: type, title, status, detail, code (stable, for programs), instance (the
 the log), errors (field -> texts, where fields are at fault).
 """
 
+import errno
 import json
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import RawPostDataException, UnreadablePostError
 from django.shortcuts import render
+from django.utils.html import format_html
 from django.utils.log import log_response
 from django.views import defaults
 from rest_framework import exceptions
@@ -35,6 +38,12 @@ from core.ops import traffic
 
 CONTENT_TYPE = "application/problem+json"
 DATABASE_RETRY_SECONDS = 2
+# Somebody has to make room first.
+DISK_RETRY_SECONDS = 10
+# How SQLite, PostgreSQL and the system call a full disk. SQLite needs room to read, too, where its index must grow.
+_SQLITE_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_POSTGRESQL_FULL = "53100"
+_SYSTEM_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # The slug of an error of REST framework's, and its title.
 _CODES: dict[type[exceptions.APIException], tuple[str, str]] = {
@@ -156,6 +165,14 @@ def _of_django(error: Exception) -> Problem:
             return Problem(413, "body-too-large", "The request is too large")
         case SuspiciousOperation() | RawPostDataException() | UnreadablePostError():
             return Problem(400, "bad-request", "The request cannot be accepted")
+        case OperationalError() | OSError() if is_disk_full(error):
+            return Problem(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                "disk-full",
+                "The disk of the server is full",
+                "Nothing was changed. Operators have to make room.",
+                retry_after_seconds=DISK_RETRY_SECONDS,
+            )
         case OperationalError() | InterfaceError():
             return Problem(
                 503,
@@ -168,6 +185,18 @@ def _of_django(error: Exception) -> Problem:
             return Problem(409, "conflict", "This collides with something that exists or is in use")
     return Problem(
         500, "internal-error", "Something went wrong on the server", "The log names it under this request_id."
+    )
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it came from, says that there is no room left."""
+    if error is None:
+        return False
+    return (
+        getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL
+        or getattr(error, "sqlstate", None) == _POSTGRESQL_FULL
+        or (isinstance(error, OSError) and error.errno in _SYSTEM_FULL)
+        or is_disk_full(error.__cause__)
     )
 
 
@@ -229,6 +258,14 @@ def _answer(request: HttpRequest, problem: Problem) -> HttpResponse:
     return HttpResponse(json.dumps(document), status=problem.status, content_type=CONTENT_TYPE, headers=headers)
 
 
+def _page(request: HttpRequest, problem: Problem) -> HttpResponse:
+    context = {"problem": problem, "address": request.get_full_path()}
+    response = render(request, "refused.html", context, status=problem.status)
+    for name, value in problem.all_headers().items():
+        response[name] = value
+    return response
+
+
 def wants_problem(request: HttpRequest) -> bool:
     """True for the API's addresses, and for clients that do not ask for a page."""
     return request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", "")
@@ -249,11 +286,7 @@ class RefusalMiddleware:
         problem = problem_of(error)
         if wants_problem(request):
             return _answer(request, problem)
-        context = {"problem": problem, "address": request.get_full_path()}
-        response = render(request, "refused.html", context, status=problem.status)
-        for name, value in problem.all_headers().items():
-            response[name] = value
-        return response
+        return _page(request, problem)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -278,11 +311,18 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500, called while the error is handled."""
+    """Django's handler500, called while the error is handled: also for a database that is away."""
     error = sys.exc_info()[1]
+    problem = problem_of(error if isinstance(error, Exception) else RuntimeError())
     if wants_problem(request):
-        answer = _answer(request, problem_of(error if isinstance(error, Exception) else RuntimeError()))
-    else:
+        answer = _answer(request, problem)
+    elif problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         answer = defaults.server_error(request)
+    else:
+        try:
+            answer = _page(request, problem)
+        except (OperationalError, InterfaceError):  # a page of ours tells who is signed in, which nobody knows now
+            text = format_html("<h1>{}</h1><p>{}</p>", problem.title, problem.detail)
+            answer = HttpResponse(text, status=problem.status, headers=problem.all_headers())
     _log(request, answer, error)
     return answer

@@ -1,5 +1,7 @@
-"""Serializers that take what they name, in the type they name, and refuse the rest (422)."""
+"""Serializers that take what they name, in the type they name, and refuse the rest (422); and those that show rows."""
 
+import copy
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -113,3 +115,15 @@ class StrictModelSerializer(StrictMixin, serializers.ModelSerializer):
 
 class NoInput(StrictSerializer):
     """For requests that say everything by their address."""
+
+
+class RowSerializer(serializers.ModelSerializer):
+    """Shows rows. Its fields follow from the model, which is looked through once; each instance has copies."""
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return copy.deepcopy(_fields_of(type(self)))
+
+
+@functools.cache
+def _fields_of(serializer: type[RowSerializer]) -> dict[str, serializers.Field]:
+    return super(RowSerializer, serializer()).get_fields()

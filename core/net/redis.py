@@ -1,13 +1,18 @@
-"""Connections to Redis: the pool that django-redis and everybody who asks it shares, and single ones for probes.
+"""Connections to Redis: the pool that django-redis and everybody who asks it shares, and single ones for probes; and
+Django's cache, which does without Redis while it is away.
 
 Imported only where Redis is used.
 """
 
 import functools
+import logging
 import threading
+import time
 from typing import Any
 
+from django.core.cache.backends.locmem import LocMemCache
 from django_redis import get_redis_connection
+from django_redis.cache import RedisCache
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool
@@ -15,6 +20,10 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from core.net.places import Counters
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 5.0  # while Redis is away it is asked only so often: asking may take as long as its timeout
 
 
 class Pool(BlockingConnectionPool):
@@ -54,6 +63,40 @@ class Pool(BlockingConnectionPool):
                 in_use=self.max_connections - self.pool.qsize(),
                 waiting=self._waiting,
             )
+
+
+class Cache(RedisCache):
+    """Django's cache in Redis, and while that is away, in the memory of this process. Named in the settings.
+
+    What it is asked for are conveniences, such as a dashboard that was put together a moment ago: no page may fail
+    for want of them.
+    """
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        super().__init__(server, params)
+        self._memory = LocMemCache("redis-is-away", {})
+        self._away_until = float("-inf")  # of the steady clock
+
+    def get(self, *args: Any, **options: Any) -> Any:
+        return self._ask("get", *args, **options)
+
+    def set(self, *args: Any, **options: Any) -> Any:
+        return self._ask("set", *args, **options)
+
+    def add(self, *args: Any, **options: Any) -> Any:
+        return self._ask("add", *args, **options)
+
+    def delete(self, *args: Any, **options: Any) -> Any:
+        return self._ask("delete", *args, **options)
+
+    def _ask(self, method: str, *args: Any, **options: Any) -> Any:
+        if time.monotonic() >= self._away_until:
+            try:
+                return getattr(super(), method)(*args, **options)
+            except (RedisError, OSError) as error:
+                self._away_until = time.monotonic() + PAUSE_SECONDS
+                logger.warning("Redis is away; this process keeps pages in its memory: %s", error)
+        return getattr(self._memory, method)(*args, **options)
 
 
 def pool() -> Pool:

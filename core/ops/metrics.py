@@ -5,9 +5,12 @@ PROMETHEUS_MULTIPROC_DIR names a folder (`manage.py up` does), else in this proc
 holds are read when asked for, so that they are the same whoever answers.
 """
 
+import errno
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from django.conf import settings
@@ -25,6 +28,10 @@ from core import cursors
 from core.ops import health, metrics_files, threads
 from core.ops.heartbeat import living_workers
 from core.ops.probes import State
+
+logger = logging.getLogger(__name__)
+
+PORT_RETRY_SECONDS = 1.0
 
 
 class Totals:
@@ -66,8 +73,8 @@ def derive(deriver: Deriver) -> Deriver:
 def totals() -> Totals:
     """What was counted, without histograms: reading these takes long."""
     cursors.publish()
-    if folder := os.environ.get(metrics_files.VARIABLE):
-        found = [str(path) for pattern in ("counter_*.db", "gauge_live*.db") for path in Path(folder).glob(pattern)]
+    if folder := _shared_folder():
+        found = [str(path) for pattern in ("counter_*.db", "gauge_live*.db") for path in folder.glob(pattern)]
         return Totals(MultiProcessCollector.merge(found))  # type: ignore[no-untyped-call]
     return Totals(REGISTRY.collect())
 
@@ -83,7 +90,7 @@ def page(accept: str) -> tuple[str, bytes]:
 def serve_on_own_port() -> None:
     """Serve the page on METRICS_PORT, where that is set, to everybody who reaches it, while this process lives.
 
-    Until the process before this one has left the port, it is tried again.
+    Where another web process has the port, this one waits for its turn.
     """
     if settings.METRICS_PORT:
         threads.start_endless("metrics-port", partial(_serve, settings.METRICS_PORT))
@@ -92,15 +99,36 @@ def serve_on_own_port() -> None:
 def _serve(port: int) -> None:
     registry = CollectorRegistry()
     registry.register(_PageOfItsOwnThread())
-    _, thread = start_http_server(port, addr=settings.METRICS_HOST, registry=registry)
-    thread.join()
+    try:
+        _, thread = start_http_server(port, addr=settings.METRICS_HOST, registry=registry)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        _tell_that_it_waits(port)
+        time.sleep(PORT_RETRY_SECONDS)
+    else:
+        thread.join()
+
+
+@cache
+def _tell_that_it_waits(port: int) -> None:
+    logger.info("Metrics wait for port %d, which another process has.", port)
 
 
 def _counted() -> Collector:
     cursors.publish()
-    if os.environ.get(metrics_files.VARIABLE):
+    if _shared_folder():
         return MultiProcessCollector(None)  # type: ignore[no-untyped-call]
     return REGISTRY
+
+
+def _shared_folder() -> Path | None:
+    """Where the processes of the group share what they count, without what those said of the present that are gone."""
+    name = os.environ.get(metrics_files.VARIABLE)
+    if not name:
+        return None
+    metrics_files.forget_the_dead(Path(name))
+    return Path(name)
 
 
 def series() -> Iterator[tuple[str, dict[str, str], float]]:

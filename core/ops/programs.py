@@ -1,6 +1,7 @@
 """The programs that serve: web, worker and beat, as the settings want them."""
 
 import http.client
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ NO_ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 def programs(environment: Mapping[str, str]) -> list[Program]:
     """Return the group. environment: what is added to our own for each of them."""
     return [
-        Program("web", _web(), environment),
+        Program("web", _web(), environment, renew_signal=signal.SIGHUP),
         Program("worker", _worker(), {**environment, "PYTHONWARNINGS": NO_ROOT_WARNING}),
         Program("beat", _beat(), environment),
     ]
@@ -55,10 +56,15 @@ def _local_host() -> str:
 
 
 def _web() -> list[str]:
+    """Processes that share a port: each has a queue of its own there, which the kernel fills by turns.
+
+    One that dies is replaced by their parent, and the others go on.
+    """
     return [
         *(_script("granian"), "sutazai.asgi:application", "--interface", "asgi"),
         *("--host", settings.HOST, "--port", str(settings.PORT)),
-        *("--workers", "1", "--workers-kill-timeout", str(WEB_STOP_SECONDS)),
+        *("--workers", str(settings.WEB_PROCESSES), "--workers-kill-timeout", str(WEB_STOP_SECONDS)),
+        *("--respawn-failed-workers", "--respawn-interval", str(settings.WEB_OVERLAP_SECONDS)),
         *("--backlog", str(BACKLOG), "--backpressure", str(MAX_OPEN_REQUESTS)),
         *("--http1-header-read-timeout", str(HEADERS_TIMEOUT_SECONDS * 1000)),
         *("--log-level", "warning", "--log-config", str(GRANIAN_LOGGING)),

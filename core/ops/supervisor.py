@@ -1,4 +1,4 @@
-"""Keeps a group of programs running: restart with backoff, one log, one stop for all, no orphans."""
+"""Keeps a group of programs running: restart with backoff, one log, one stop or restart for all, no orphans."""
 
 import os
 import selectors
@@ -20,19 +20,26 @@ HEALTHY_SECONDS = 10  # who lived this long starts again at once: it was no faul
 STOP_TIMEOUT_SECONDS = 10
 # `make` passes a SIGTERM on that may have reached the whole group already: only a later Ctrl-C is a second one.
 SECOND_SIGNAL_SECONDS = 0.5
+# A restart takes one program after the other: all at once would leave those that serve no processor.
+RENEW_PAUSE_SECONDS = 5
 READY_CHECK_SECONDS = 0.25
 PIPE_BYTES = 64 * 1024
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+RESTART_SIGNAL = signal.SIGUSR1
 NAME = "sutazai"
 
 
 @dataclass(frozen=True)
 class Program:
-    """One program of the group. Its command may start processes of its own."""
+    """One program of the group. Its command may start processes of its own.
+
+    renew_signal: has it replace these one after the other; without one, it is ended and started again.
+    """
 
     name: str
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    renew_signal: signal.Signals | None = None
 
 
 class Backoff:
@@ -50,11 +57,17 @@ class Backoff:
 
 
 class Child:
-    """A program's process, one after the other. `start_at` is None while it runs or must not run again."""
+    """A program's process, one after the other.
+
+    start_at: when to start it; None while it runs or must not run again. kill_at: when it has had its time to end.
+    renew_at: when to have other processes take the place of those that run.
+    """
 
     def __init__(self, program: Program, working_directory: Path) -> None:
         self.program = program
         self.start_at: float | None = 0.0
+        self.kill_at: float | None = None
+        self.renew_at: float | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._working_directory = working_directory
         self._started_at = 0.0
@@ -97,12 +110,23 @@ class Child:
         exit_code = self.process.returncode
         self.kill()  # what it may have left behind in its process group
         self.process = None
+        self.kill_at = None
         return exit_code
 
     def terminate(self) -> None:
         self.start_at = None
         if self.process is not None:
             self.process.terminate()
+            self.kill_at = time.monotonic() + STOP_TIMEOUT_SECONDS
+
+    def renew(self) -> None:
+        """Have other processes take the place of those that run."""
+        if self.process is None:
+            return
+        if self.program.renew_signal is None:
+            self.terminate()
+        else:
+            self.process.send_signal(self.program.renew_signal)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -111,10 +135,9 @@ class Child:
 
 
 class Supervisor:
-    """Runs programs until it is told to stop by SIGINT, SIGTERM or SIGHUP.
+    """Runs programs until it is told to stop by SIGINT, SIGTERM or SIGHUP. SIGUSR1 has it replace all processes.
 
     is_ready, on_ready: asked a few times a second from the start; once it is true, `on_ready` returns lines to log.
-    on_exit: called after a process of the group ended, whichever it was.
 
     Runs in the main thread and starts all programs there: the kernel ties them to the thread that did. They cannot
     outlive it, however it dies: see `core.ops.tether`.
@@ -128,16 +151,13 @@ class Supervisor:
         working_directory: Path,
         is_ready: Callable[[], bool] = lambda: True,
         on_ready: Callable[[], list[str]] = list,
-        on_exit: Callable[[], None] = lambda: None,
     ) -> None:
         self._children = [Child(program, working_directory) for program in programs]
         self._log = log
         self._is_ready = is_ready
         self._on_ready = on_ready
-        self._on_exit = on_exit
         self._ready_check_at: float | None = 0.0
         self._stopping_since: float | None = None
-        self._kill_at: float | None = None
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -146,6 +166,7 @@ class Supervisor:
             self._selector.register(wakeup, selectors.EVENT_READ, lambda: self._take_signals(wakeup))
             while not self._is_over():
                 self._start_due()
+                self._renew_due()
                 self._check_readiness()
                 self._kill_late()
                 self._wait(self._seconds_to_next_turn())
@@ -170,7 +191,6 @@ class Supervisor:
             exit_code = child.ended()
             if exit_code is None:
                 continue
-            self._on_exit()
             if self._stopping_since is None:
                 delay = child.start_later()
                 self._say(f"{child.program.name} {describe(exit_code)}; starting it again {_in(delay)}")
@@ -205,27 +225,43 @@ class Supervisor:
         for number in wakeup.recv(PIPE_BYTES):
             if number in STOP_SIGNALS:
                 self._stop(signal.Signals(number))
+            elif number == RESTART_SIGNAL:
+                self._restart()
+
+    def _restart(self) -> None:
+        if self._stopping_since is None:
+            self._say(f"Replacing all processes, one after the other ({RESTART_SIGNAL.name}).")
+            for number, child in enumerate(reversed(self._children)):
+                child.renew_at = time.monotonic() + number * RENEW_PAUSE_SECONDS
+
+    def _renew_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if child.renew_at is not None and child.renew_at <= now:
+                child.renew_at = None
+                child.renew()
 
     def _stop(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if self._stopping_since is None:
             self._say(f"Stopping ({number.name}). Ctrl-C again ends it at once.")
             self._stopping_since = now
-            self._kill_at = now + STOP_TIMEOUT_SECONDS
             self._ready_check_at = None
             for child in self._children:
+                child.renew_at = None
                 child.terminate()
         elif number == signal.SIGINT and now - self._stopping_since >= SECOND_SIGNAL_SECONDS:
-            self._kill_at = now
+            for child in self._children:
+                child.kill_at = now
 
     def _kill_late(self) -> None:
-        if self._kill_at is None or time.monotonic() < self._kill_at:
-            return
-        self._kill_at = None
+        now = time.monotonic()
         for child in self._children:
-            if child.process is not None:
-                self._say(f"{child.program.name} did not stop; killed")
-                child.kill()
+            if child.kill_at is not None and child.kill_at <= now:
+                child.kill_at = None
+                if child.process is not None:
+                    self._say(f"{child.program.name} did not stop; killed")
+                    child.kill()
 
     def _check_readiness(self) -> None:
         now = time.monotonic()
@@ -239,7 +275,9 @@ class Supervisor:
 
     def _seconds_to_next_turn(self) -> float | None:
         """Sleep until something is due; without a limit where only signals and output can come."""
-        moments = [self._kill_at, self._ready_check_at, *(child.start_at for child in self._children)]
+        moments = [self._ready_check_at]
+        for child in self._children:
+            moments += [child.start_at, child.kill_at, child.renew_at]
         due = [moment for moment in moments if moment is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
@@ -250,7 +288,7 @@ class Supervisor:
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
     """Deliver the numbers of signals as bytes of a socket, so that one wait covers signals, output and time."""
-    numbers = [*STOP_SIGNALS, signal.SIGCHLD]
+    numbers = [*STOP_SIGNALS, RESTART_SIGNAL, signal.SIGCHLD]
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup
         numbers.remove(signal.SIGHUP)
     receiver, sender = socket.socketpair()

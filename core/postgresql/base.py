@@ -1,6 +1,7 @@
 """The database backend; see the package."""
 
 import time
+from collections import defaultdict
 from typing import Any
 
 from django.db.backends.postgresql import base
@@ -9,9 +10,12 @@ from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
 from core import cursors
+from core.postgresql.absence import Absence
 
 # A check is a trip to the server, as dear as a query; a connection that was used a moment ago needs none.
 PAUSE_SECONDS = 1.0
+
+_absences: defaultdict[str, Absence] = defaultdict(Absence)  # by the database's alias
 
 
 class DatabaseWrapper(DatabaseWrapperMixin, base.DatabaseWrapper):
@@ -28,9 +32,12 @@ class DatabaseWrapper(DatabaseWrapperMixin, base.DatabaseWrapper):
         return cursors.Cursor(cursor, self)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.pool is None:
+            return super().get_new_connection(conn_params)
         while True:
-            connection = super().get_new_connection(conn_params)
-            if self.pool is None or _works(connection):
+            with _absences[self.alias].noticed(self.pool):
+                connection = super().get_new_connection(conn_params)
+            if _works(connection):
                 return connection
             self.pool.putconn(connection)
 

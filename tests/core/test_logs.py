@@ -21,6 +21,7 @@ CANARIES = [
     ("Authorization: Bearer canary-token-123", "canary"),
     ("{'Authorization': 'Basic Y2FuYXJ5OmNhbmFyeQ=='}", "Y2Fu"),
     (f"token {JWT} refused", "c2lnbmF0"),
+    ("signed with whsec_Y2FuYXJ5+/Y2FuYXJ5==", "Y2Fu"),
     ("postgres://user:canary@db.example/name is away", "canary"),
     ("redis://:canary@cache:6379/0", "canary"),
     ("password=canary&x=1", "canary"),

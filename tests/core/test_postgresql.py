@@ -1,14 +1,18 @@
 """Connections to PostgreSQL: how their sessions are set up, how many there are, and those that died in the pool."""
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from psycopg_pool import PoolTimeout
 
-from core.postgresql import base, pool
+from core.postgresql import absence, base, pool
+from core.postgresql.absence import Absence
+from tests.services.server import free_port
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -133,3 +137,47 @@ def test_more_than_a_hundred_at_a_time_wait_instead_of_failing(monkeypatch: pyte
     assert after.requests - before.requests >= 180
     assert after.waits > before.waits
     assert (after.waiting, after.connection_errors) == (0, before.connection_errors)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[base.DatabaseWrapper]:
+    """A connection to a server that is not there."""
+    settings_dict = copy.deepcopy(connection.settings_dict) | {"HOST": "127.0.0.1", "PORT": free_port()}
+    settings_dict["OPTIONS"]["pool"] |= {"timeout": 0.5}
+    wrapper = base.DatabaseWrapper(settings_dict, alias="away")
+    yield wrapper
+    wrapper.close_pool()
+    base._absences.pop("away")
+
+
+def test_one_asks_for_a_server_that_is_away_and_others_are_refused_at_once(
+    away: base.DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> int:
+        with pytest.raises(OperationalError):
+            away.ensure_connection()
+        return int(away.pool.get_stats()["requests_num"])
+
+    assert [asked(), asked(), asked()] == [1, 1, 1]
+    monkeypatch.setattr(absence, "ASK_AGAIN_SECONDS", 0.0)
+    base._absences["away"]._ask_at = 0.0  # what the time does
+    assert [asked(), asked()] == [2, 3]
+
+
+def test_a_pool_that_is_full_is_no_absence() -> None:
+    full = Absence()
+    with pytest.raises(PoolTimeout), full.noticed(connection.pool):
+        raise PoolTimeout("no room")
+    with full.noticed(connection.pool):
+        pass
+
+
+def test_a_server_that_is_back_is_asked_by_all() -> None:
+    back = Absence()
+    back._ask_at = float("inf")
+    connection.ensure_connection()
+    connection.close()  # to the pool, which has it ready
+    for _ in range(2):
+        with back.noticed(connection.pool):
+            pass
+    assert back._ask_at is None

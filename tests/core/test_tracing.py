@@ -11,7 +11,7 @@ from core.net import addresses, http, places
 from core.net.calls import Timeouts
 from core.net.errors import ConnectFailed
 from core.tracing import NOTHING, Kind
-from tests.otlp import Collector
+from tests.otlp import Collector, collecting
 from tests.program import ROOT
 from tests.servers import web_server
 from tests.services.server import free_port
@@ -23,12 +23,8 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 @pytest.fixture
 def collector(monkeypatch) -> Iterator[Collector]:
     """Somebody who collects what this process tells, until the test ends."""
-    with Collector() as collector:
-        for name, value in collector.environment.items():
-            monkeypatch.setenv(name, value)
-        tracing.start("test")
+    with collecting(monkeypatch) as collector:
         yield collector
-        tracing.stop()
 
 
 def arrived(**headers: str) -> tracing.Span:

@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.rabbitmq]
 ROLE = "leakage"
 BROKEN_TABLES = ("core_user", "core_invitation")
 COOKIE = "sutazai_session"
+SECRET_OF_WEBHOOK = re.compile(r'id="webhook-secret"[^>]*>whsec_([^<]+)<')
 
 
 class Browser:
@@ -92,6 +93,16 @@ class World:
         account = {"username": "ada", "password1": password, "password2": password}
         assert self.person.ask("POST", "/account/invitation/", data=account).status_code == 302
         self.secrets["session cookie of the person"] = self.person.cookies[COOKIE]
+
+    def make_a_webhook(self) -> None:
+        """One that is told of sign-ins, and its secret renewed."""
+        form = {"name": "ops-room", "url": "https://hooks.invalid/", "format": "plain", "events": ["new-sign-in"]}
+        shown = self.operator.ask("POST", "/admin/core/webhook/add/", data=form)
+        self._keep("secret of a webhook", SECRET_OF_WEBHOOK.search(shown.text))
+        address = re.search(r"/admin/core/webhook/[\w-]{36}/", shown.text)
+        assert address
+        shown = self.operator.ask("POST", f"{address[0]}new-secret/")
+        self._keep("new secret of a webhook", SECRET_OF_WEBHOOK.search(shown.text))
 
     def hand_tokens_out(self) -> None:
         signed_in = {"email": "ada", "password": self.secrets["password of the person"]}
@@ -231,6 +242,7 @@ def world(database: tuple[str, str], tmp_path_factory) -> Iterator[World]:
         ) as program:
             world = World(program, password, taps)
             world.sign_the_operator_in()
+            world.make_a_webhook()
             world.invite_a_person()
             world.hand_tokens_out()
             world.work()

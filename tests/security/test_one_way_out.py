@@ -42,6 +42,8 @@ OF_REQUESTS = {"Session", "delete", "get", "head", "options", "patch", "post", "
 REASONS = {
     ("core/postgresql/base.py", "psycopg"): "is the way to the database: the pool's own checks",
     ("core/postgresql/base.py", "psycopg_pool"): "is the way to the database: the pool's own checks",
+    ("core/postgresql/absence.py", "psycopg"): "names what the way to the database raises",
+    ("core/postgresql/absence.py", "psycopg_pool"): "names what the way to the database raises",
     ("core/ops/probes.py", "kombu"): "asks the broker, over one connection that is kept, whether it is there",
     ("core/ops/file_broker.py", "kombu.transport"): "is a broker that consists of files",
     ("core/ops/file_broker.py", "kombu.utils.json"): "is a broker that consists of files",

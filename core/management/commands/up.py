@@ -38,7 +38,7 @@ class Command(BaseCommand):
             die_with_parent(os.getppid(), by=signal.SIGTERM)
         heed_checks()
         ensure_port_is_free(settings.HOST, settings.PORT)
-        with data_folder.owned("Set SUTAZAI_DATA_DIR for a second one."):
+        with data_folder.owned("Set SUTAZAI_DATA_DIR for a second one.", by_group=True):
             try:
                 news = prepare()
             except KeyboardInterrupt:
@@ -81,8 +81,7 @@ def prepare() -> list[str]:
 
 def supervise(news: list[str]) -> None:
     """Run the group until it is told to stop."""
-    metrics_folder = settings.DATA_DIR / "run" / "metrics"
-    metrics_files.start_anew(metrics_folder)
+    metrics_folder = metrics_files.start_anew(settings.DATA_DIR)
     environment = {metrics_files.VARIABLE: str(metrics_folder), "PYTHONUNBUFFERED": "1"}
     group = programs.programs(environment)
     log = JointLog(
@@ -97,10 +96,10 @@ def supervise(news: list[str]) -> None:
         working_directory=settings.BASE_DIR,
         is_ready=programs.web_answers,
         on_ready=lambda: banner(news),
-        on_exit=lambda: metrics_files.forget_the_dead(metrics_folder),
     )
     supervisor.run()
     log.close()
+    metrics_files.end(metrics_folder)
 
 
 def banner(news: list[str]) -> list[str]:

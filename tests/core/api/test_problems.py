@@ -1,6 +1,10 @@
+import errno
 import json
 import logging
+import sqlite3
+from contextlib import closing
 
+import psycopg
 import pytest
 from django.core.exceptions import (
     DisallowedHost,
@@ -16,6 +20,7 @@ from rest_framework import exceptions
 
 from core.access import ownership
 from core.api import problems
+from core.ops.side_file import SideFile
 from tests.api import ApiClient, assert_problem
 from tests.factories import make_user
 
@@ -79,6 +84,36 @@ def test_a_database_that_is_away_is_said_so(monkeypatch, error):
     assert int(response["Retry-After"]) > 0
 
 
+def full_sqlite(tmp_path):
+    """What Django makes of a statement for which an SQLite file has no room."""
+    path = tmp_path / "full.sqlite3"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE t (v BLOB)")
+    file = SideFile(path, ["PRAGMA max_page_count = 3"])
+    with pytest.raises(OperationalError) as caught:
+        file.run("INSERT INTO t VALUES (zeroblob(%s))", [100_000])
+    return caught.value
+
+
+def full_postgresql(_):
+    error = OperationalError("could not extend file")
+    error.__cause__ = psycopg.errors.DiskFull("could not extend file")
+    return error
+
+
+def full_system(_):
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("make", [full_sqlite, full_postgresql, full_system])
+def test_a_disk_that_is_full_is_said_so(monkeypatch, tmp_path, make):
+    fail_with(monkeypatch, make(tmp_path))
+    response = ApiClient(make_user()).get("/api/v1/tasks/")
+    assert_problem(response, 507, "disk-full")
+    assert int(response["Retry-After"]) > 0
+
+
 @pytest.mark.django_db
 def test_a_failure_that_nobody_expected_is_logged_once_with_its_request_and_kept_from_the_caller(monkeypatch, caplog):
     fail_with(monkeypatch, RuntimeError(SECRET))
@@ -114,6 +149,18 @@ def test_an_admin_page_that_fails_stays_a_page(monkeypatch):
     assert response.status_code == 500
     assert response["Content-Type"].startswith("text/html")
     assert SECRET not in response.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_page_that_the_database_refuses_says_so_and_when_to_try_again(monkeypatch):
+    def fail(request):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("django.contrib.sessions.middleware.SessionMiddleware.process_request", lambda _, r: fail(r))
+    response = Client(raise_request_exception=False, headers={"Accept": "text/html"}).get("/admin/")
+    assert response.status_code == 503
+    assert int(response["Retry-After"]) > 0
+    assert "The database is busy or away" in response.content.decode()
 
 
 def test_the_callers_request_id_comes_back():

@@ -14,8 +14,17 @@ from tests.services.server import free_port
 
 @pytest.fixture
 def program(tmp_path) -> Iterator[Program]:
-    with Program(tmp_path, is_bare=True) as running:
+    with Program(tmp_path, is_bare=True, SUTAZAI_WEB_OVERLAP_SECONDS="5") as running:
         yield running
+
+
+def are_replaced(program: Program, before: dict[str, list[int]]) -> bool:
+    """Tell whether each process has another one in its place, but for the parent of the web processes."""
+    now = {role: program.pids(role) for role in ROLES}
+    others = [role for role in ROLES if role != "web-master"]
+    return now["web-master"] == before["web-master"] and all(
+        len(now[role]) == 1 and now[role] != before[role] for role in others
+    )
 
 
 def ask(program: Program, key: str, **body: str) -> dict[str, Any]:
@@ -50,10 +59,15 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(program, wait_until):
     assert refused.stderr.startswith("SutazAI runs on")
 
     os.kill(program.pids("web")[0], signal.SIGKILL)
-    wait_until(lambda: program.says("web ended with exit code 1; starting it again now"))
+    wait_until(lambda: program.says("Unexpected exit from worker-1"))
     wait_until(program.answers, timeout_seconds=60)
 
-    assert {role: len(program.pids(role)) for role in ROLES} == dict.fromkeys(ROLES, 1)
+    before = {role: program.pids(role) for role in ROLES}
+    assert {role: len(pids) for role, pids in before.items()} == dict.fromkeys(ROLES, 1)
+    program.manage("restart")
+    wait_until(lambda: are_replaced(program, before), timeout_seconds=60)
+    wait_until(program.is_ready, timeout_seconds=60)
+
     program.process.send_signal(signal.SIGINT)
     assert program.process.wait(30) == 0
     assert program.left_behind() == []

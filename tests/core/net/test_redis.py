@@ -4,10 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django_redis.cache import RedisCache
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.net import redis
-from core.net.redis import Pool
+from core.net.redis import Cache, Pool
 from tests.services.server import free_port
 
 pytestmark = pytest.mark.redis
@@ -52,3 +53,36 @@ def test_a_server_that_is_away_is_counted():
 def test_the_settings_make_it_the_pool_of_the_cache(with_redis_pool):
     assert isinstance(redis.pool(), Pool)
     assert with_redis_pool.connection_pool is redis.pool()
+
+
+def test_the_cache_is_in_redis_for_all_processes(redis_url):
+    one, other = (Cache(redis_url, {}) for _ in range(2))
+    one.set("name", {"a": 1}, 60)
+    assert other.get("name") == {"a": 1}
+    assert not other.add("name", 2, 60)
+    other.delete("name")
+    assert one.get("name", "nothing") == "nothing"
+
+
+def test_the_cache_does_without_redis_while_that_is_away(caplog):
+    cache = Cache(f"redis://127.0.0.1:{free_port()}/0", {})
+    assert cache.get("name", "nothing") == "nothing"
+    assert "Redis is away" in caplog.text
+    cache.set("name", {"a": 1}, 60)
+    assert cache.get("name") == {"a": 1}
+    assert not cache.add("name", 2, 60)
+    cache.delete("name")
+    assert cache.add("name", 2, 60)
+
+
+def test_the_cache_asks_redis_again_after_a_while(redis_url, monkeypatch):
+    cache = Cache(redis_url, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisCache, "get", lambda *_: (_ for _ in ()).throw(RedisConnectionError("away")))
+        assert cache.get("other") is None
+    cache.set("other", 1, 60)
+    assert Cache(redis_url, {}).get("other") is None
+    cache._away_until = 0.0  # what the time does
+    cache.set("other", 2, 60)
+    assert Cache(redis_url, {}).get("other") == 2
+    cache.delete("other")

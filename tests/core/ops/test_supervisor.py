@@ -118,6 +118,44 @@ def test_a_stop_signal_ends_all_and_is_a_success(start_group, wait_until, number
     assert not any(map(is_alive, owners))
 
 
+def test_a_restart_replaces_every_process_once(start_group, wait_until):
+    says_bye = "trap 'echo bye; exit' TERM; echo up; while true; do sleep 0.05; done"
+    group = start_group({"web": SLEEPS, "beat": says_bye})
+    wait_until(lambda: group.has("web     | up") and group.has("beat    | up"))
+    before = set(group.child_pids())
+
+    group.process.send_signal(signal.SIGUSR1)
+
+    wait_until(lambda: group.count("beat    | up") == 2)
+    assert group.has("beat    | bye")
+    assert group.count("web     | up") == 1
+    wait_until(lambda: group.count("web     | up") == 2)
+    assert before.isdisjoint(group.child_pids())
+    assert group.process.poll() is None
+
+
+def test_a_program_that_replaces_its_own_processes_is_told_to(start_group, wait_until):
+    script = "trap 'echo renewed' USR2; echo up; while true; do sleep 0.05; done"
+    group = start_group({"web USR2": script})
+    wait_until(lambda: group.has("| up"))
+    before = group.child_pids()
+
+    group.process.send_signal(signal.SIGUSR1)
+
+    wait_until(lambda: group.has("| renewed"))
+    assert group.child_pids()[0] == before[0]
+
+
+def test_what_does_not_end_for_a_restart_is_killed(start_group, wait_until):
+    group = start_group({"web": IGNORES_STOPPING})
+    wait_until(lambda: group.has("web     | up"))
+
+    group.process.send_signal(signal.SIGUSR1)
+
+    wait_until(lambda: group.count("web     | up") == 2, timeout_seconds=3 * supervisor.STOP_TIMEOUT_SECONDS)
+    assert group.has("web did not stop; killed")
+
+
 def test_a_second_ctrl_c_ends_what_does_not_want_to_stop(start_group, wait_until):
     group = start_group({"web": IGNORES_STOPPING})
     wait_until(lambda: group.has("web     | up"))
