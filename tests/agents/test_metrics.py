@@ -181,7 +181,7 @@ def test_the_cost_of_a_scrape_does_not_grow(django_assert_max_num_queries):
         make_task(owner, agent)
     for _ in range(4):
         make_node()
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         page()
 
 

@@ -68,6 +68,8 @@ PAGES: dict[str, Callable[[World], str]] = {
     "audit export": lambda _: reverse("admin:core_auditentry_export"),
     "maintenance runs": lambda _: reverse("admin:core_maintenancerun_changelist"),
     "slow queries": lambda _: reverse("admin:core_slowquery_changelist"),
+    "health": lambda _: reverse("console-health"),
+    "workers": lambda _: reverse("console-workers"),
     "backups": lambda _: reverse("admin:core_backup_changelist"),
     "schedules": lambda _: reverse("admin:django_celery_beat_periodictask_changelist"),
     "new schedule": lambda _: reverse("admin:django_celery_beat_periodictask_add"),

@@ -27,8 +27,12 @@ QUESTIONS = {
     "prometheus metrics": "Metrics for Prometheus",
     "Which queries of the database are slow?": "Find slow queries",
     "where is my data stored": "The data directory and backups",
+    "how do I get alerts in Slack": "Connect Slack, Mattermost or Discord",
+    "how do I check the signature of a webhook": "Check the signature of a webhook",
     "can I access it from another computer": "Access from other computers",
     "my task is stuck in the queue": "Tasks stay queued",
+    "how many slots do I need": "Do my nodes suffice?",
+    "capacity planning for more users": "Plan for more work, or for other machines",
     "what happens when the worker crashes": "What happens after a crash",
 }
 

@@ -133,7 +133,7 @@ def test_pages_cost_the_same_however_much_there_is(browser, person, django_asser
             id=uuid7(), session=session, task=task, role="assistant", content="x", created_at=now
         )
     assert ChatSession.objects.count() == 16
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):  # one of them from time to time: what the database's clock says
         browser.get("/dashboard")
     with django_assert_max_num_queries(10):
         browser.get(f"/chat/{session.pk}/")
