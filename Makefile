@@ -10,6 +10,7 @@ COVER := --cov --cov-report= --cov-fail-under=0 --durations=15
 POSTGRESQL_REPORT := .tests-on-postgresql.txt
 SERVICES := $(RUN) -m tests.services run --
 SBOM ?= sbom.cdx.json
+HOST ?= http://127.0.0.1:10010
 
 .PHONY: help
 help: ## List these commands
@@ -94,6 +95,7 @@ lock: environment ## Lock the requirements again, with hashes
 	$(LOCK) requirements/base.in --output-file requirements.txt
 	$(LOCK) requirements/tracing.in --output-file requirements/tracing.txt
 	$(LOCK) requirements/dev.in --output-file requirements/dev.txt
+	$(LOCK) requirements/bench.in --output-file requirements/bench.txt
 
 .PHONY: sbom
 sbom: environment ## Write the bill of materials of the requirements (CycloneDX)
@@ -112,9 +114,24 @@ bench: environment ## Measure speed and memory, and the gateway
 bench-gateway: environment ## Measure the gateway, beside LiteLLM Proxy
 	@$(RUN) -m bench.gateway
 
+.PHONY: bench-load
+bench-load: environment ## Measure what the API holds under load, and what capacity predicts
+	@$(RUN) -m bench.load
+	@$(RUN) -m bench.load.metrics_cost
+	@$(RUN) -m bench.load.waits
+
+.PHONY: locust
+locust: ## Let users loose on a server by hand (Locust); see bench/locust/locustfile.py
+	@$(PYTHON) bin/environment.py requirements.txt requirements/dev.txt requirements/bench.txt
+	@$(RUN) -m locust --locustfile bench/locust/locustfile.py --host $(HOST)
+
 .PHONY: chaos
 chaos: environment ## Kill everything in turn and count what was lost
 	@$(RUN) -m bench.chaos
+
+.PHONY: soak
+soak: environment ## An hour of load and faults, probed from outside
+	@$(RUN) -m bench.soak
 
 .PHONY: screenshots
 screenshots: environment ## Take the pictures of docs/images again

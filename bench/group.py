@@ -22,11 +22,15 @@ REQUESTS_PER_MINUTE = "10000000"
 
 @dataclass(frozen=True)
 class Backends:
-    """Where a group keeps what it knows; `environment` says so to its processes. servers: by what they are called."""
+    """Where a group keeps what it knows; `environment` says so to its processes.
+
+    servers: by what they are called. folder: the data folder, where it must be a certain one.
+    """
 
     name: str
     environment: Mapping[str, str]
     servers: Mapping[str, Server] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 EMBEDDED = Backends("SQLite, embedded broker", {})
@@ -64,13 +68,28 @@ class Group(Program):
         return self.pids(role)[0]
 
     @contextmanager
-    def another_worker(self) -> Iterator[None]:
+    def another_worker(self, **environment: str) -> Iterator[None]:
         """Run a second worker beside the group's own; it stops gracefully at the end."""
-        first = psutil.Process(self.pid("worker"))
-        command, environment = [*first.cmdline(), "--hostname", "second@%h"], first.environ()
+        with self._another("worker", "--hostname", "second@%h", environment=environment):
+            yield
+
+    @contextmanager
+    def another_beat(self) -> Iterator[None]:
+        """Run a second beat beside the group's own."""
+        with self._another("beat", environment={}):
+            yield
+
+    @contextmanager
+    def _another(self, role: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[None]:
+        first = psutil.Process(self.pid(role))
         with self.log.open("ab") as log:
             second = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*first.cmdline(), *arguments],
+                cwd=ROOT,
+                env={**first.environ(), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         try:
             yield
@@ -87,6 +106,8 @@ def running_group(
     with ExitStack() as cleanup:
         folder = Path(tempfile.mkdtemp(prefix="sutazai-bench-"))
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        if backends.folder:
+            (folder / "data").symlink_to(backends.folder)
         group = cleanup.enter_context(Group(folder, backends, {"SUTAZAI_NODE_SLOTS": str(slots), **(settings or {})}))
         group.manage("register_node", "--name", "test-server", "--url", ollama.url)
         group.key = group.manage("create_api_key", "--user", OPERATOR)

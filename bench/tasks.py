@@ -11,7 +11,11 @@ FINISHED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 
 class UnexpectedAnswerError(Exception):
-    """The API answered what it must not."""
+    """The API answered what it must not. status: of an answer that has another one than it should."""
+
+    def __init__(self, text: str, *, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def expect(response: Response, *statuses: int) -> Any:
@@ -55,7 +59,7 @@ async def follow(client: Client, task: str, following: Following) -> None:
         on_body=following.take,
     )
     if response.status != 200:
-        raise UnexpectedAnswerError(f"status {response.status} for the events of {task}")
+        raise UnexpectedAnswerError(f"status {response.status} for the events of {task}", status=response.status)
 
 
 async def run_one(client: Client, prompt: str) -> Following:

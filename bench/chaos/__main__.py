@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import report
-from bench.chaos.faults import FAULTS
 from bench.chaos.gateway.faults import CALL_FAULTS
 from bench.chaos.gateway.run import run_gateway
 from bench.chaos.gateway.scene import RATE
 from bench.chaos.gateway.tables import call_notes, call_table
+from bench.chaos.outages import TASK_FAULTS
 from bench.chaos.run import FULL, SHORT, faults_for, run_backend, settings_of
 from bench.chaos.scene import Scale
 from bench.chaos.verdict import Verdict
 
-BACKENDS = {"embedded": ["embedded"], "full": ["rabbitmq", "redis"], "both": ["rabbitmq", "redis", "embedded"]}
+EMBEDDED, FULL_BACKENDS = ["embedded", "small-disk"], ["rabbitmq", "redis"]
+BACKENDS = {"embedded": EMBEDDED, "full": FULL_BACKENDS, "both": [*FULL_BACKENDS, *EMBEDDED]}
 PARTS = ("tasks", "gateway")
 SECTIONS = {"tasks": "chaos", "gateway": "chaos-gateway"}
 LANES = {"quick": ["quick"], "celery": ["celery"], "both": ["quick", "celery"]}
@@ -52,7 +53,7 @@ def main() -> int:
 
 def _results(backend: str, arguments: argparse.Namespace, scale: Scale, seed: int) -> Iterator[tuple[str, str, bool]]:
     """Put one backend to its faults; yields what they belong to, the tables, and whether every requirement holds."""
-    if arguments.part != "gateway" and (faults := faults_for(backend, arguments.fault)):
+    if arguments.part != "gateway" and (faults := faults_for(backend, arguments.fault, TASK_FAULTS)):
         with tempfile.TemporaryDirectory(prefix="sutazai-chaos-") as folder:
             name, verdicts = asyncio.run(run_backend(backend, faults, scale, seed=seed, folder=Path(folder)))
         is_whole = not any(verdict.broken(scale.rerun_limit_seconds) for verdict in verdicts)
@@ -73,7 +74,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, help="tasks for each fault (default: 500, in the short form 30)")
     parser.add_argument("--seed", type=int, help="for everything that is drawn by lot; printed when not given")
     parser.add_argument("--short", action="store_true", help="a few tasks, short leases, one kill of each")
-    names = [fault.name for fault in (*FAULTS, *CALL_FAULTS)]
+    names = sorted({fault.name for fault in (*TASK_FAULTS, *CALL_FAULTS)})
     parser.add_argument("--fault", action="append", default=[], choices=names)
     return parser.parse_args()
 
@@ -89,7 +90,9 @@ def settings_text(part: str, scale: Scale, seed: int) -> str:
         )
     return (
         f"Seed {seed}; {scale.tasks} tasks for each fault at 50 submissions per second; {scale.kills} kills of each "
-        f"process; broker down for {scale.broker_down_seconds:g} s; settings {own}; "
+        f"process; broker down for {scale.broker_down_seconds:g} s; PostgreSQL, Redis and room on the disk away for "
+        f"{scale.node_down_seconds:g} s, SQLite locked for {scale.lock_seconds:g} s; beats are watched for "
+        f"{scale.turns} turns of {scale.turn_seconds:g} s; settings {own}; "
         f"one task in twenty runs for {scale.long_answer_seconds:g} s; "
         f"gap limit of the node {scale.gap_seconds:g} s (only where the test server falls silent)."
     )
@@ -97,7 +100,7 @@ def settings_text(part: str, scale: Scale, seed: int) -> str:
 
 def counts_table(verdicts: list[Verdict]) -> str:
     """The counts that must be zero, and beside them what happened."""
-    must_be_zero = ("lost", "duplicated", "unexpected", "unfinished", "died", "cut", "misnumbered")
+    must_be_zero = ("lost", "duplicated", "unexpected", "unfinished", "died", "cut", "misnumbered", "other")
     happened = ("runs", "reconnected", "rerun, most")
     return report.table(("fault", "accepted", "succeeded", "failed", *must_be_zero, *happened), map(_row, verdicts))
 
@@ -106,6 +109,7 @@ def _row(verdict: Verdict) -> list[str]:
     counts = [
         *(verdict.accepted, verdict.succeeded, verdict.failed.total(), verdict.lost, verdict.duplicated),
         *(verdict.unexpected, verdict.unfinished, verdict.died, verdict.cut, verdict.misnumbered),
+        verdict.wrong.total(),
         *(verdict.executions, verdict.reconnections),
     ]
     rerun = f"{max(verdict.rerun_seconds):.1f} s" if verdict.rerun_seconds else "–"
@@ -115,6 +119,9 @@ def _row(verdict: Verdict) -> list[str]:
 def notes(verdicts: list[Verdict], scale: Scale) -> str:
     lines = []
     for verdict in verdicts:
+        if verdict.skipped:
+            lines.append(f"- {verdict.fault}: skipped: {verdict.skipped}")
+            continue
         failed = ", ".join(f"{count} × {code}" for code, count in verdict.failed.items())
         parts = [f"failed: {failed}"] if failed else []
         parts += [f"{len(verdict.rerun_seconds)} running tasks lost their worker"] if verdict.rerun_seconds else []

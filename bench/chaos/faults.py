@@ -13,7 +13,6 @@ from bench.chaos.load import Load
 from bench.chaos.scene import Fault, Scene
 from bench.client import Client
 from tests.ollama_server import OllamaTestProcess
-from tests.program import ProgramError
 
 FLUSHES = 10
 
@@ -68,22 +67,6 @@ def _is_answering(scene: TaskScene) -> bool:
     )
 
 
-async def flush_redis(scene: TaskScene) -> None:
-    """FLUSHALL again and again while submissions arrive: messages, wake-ups and caches are gone."""
-    assert scene.services is not None
-    port = scene.services.redis.port
-    await _while_submitting(scene, lambda: _redis_flushall(port))
-
-
-async def _redis_flushall(port: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"FLUSHALL\r\n")
-    answer = await reader.readline()
-    writer.close()
-    if answer != b"+OK\r\n":
-        raise ProgramError(f"FLUSHALL: {answer!r}")
-
-
 async def empty_broker_folder(scene: TaskScene) -> None:
     """The embedded broker's messages are deleted again and again while submissions arrive."""
     messages = scene.group.data_dir / "broker" / "messages"
@@ -92,10 +75,11 @@ async def empty_broker_folder(scene: TaskScene) -> None:
         for path in messages.iterdir():
             path.unlink(missing_ok=True)
 
-    await _while_submitting(scene, delete)
+    await while_submitting(scene, delete)
 
 
-async def _while_submitting(scene: TaskScene, strike: Callable[[], Awaitable[None]]) -> None:
+async def while_submitting(scene: TaskScene, strike: Callable[[], Awaitable[None]]) -> None:
+    """Strike again and again while submissions arrive, and once more when all have."""
     prompts = scene.prompts(scene.scale.tasks)
     arriving = asyncio.create_task(scene.load.submit(prompts))
     pause = len(prompts) / 50 / FLUSHES
@@ -177,7 +161,6 @@ async def stop_worker(scene: TaskScene) -> None:
 
 FAULTS = (
     Fault("kill", "kill -9 of web, worker and beat in turn", kill_in_turn),
-    Fault("flush", "Redis FLUSHALL", flush_redis, ("rabbitmq", "redis")),
     Fault("messages", "the broker's messages deleted", empty_broker_folder, ("embedded",)),
     Fault("broker", "broker killed", kill_broker, ("rabbitmq",)),
     Fault("stall", "test server falls silent in mid-stream", stall_streams),

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ RATE = 50  # submissions per second
 RETRY_SECONDS = 0.2
 REQUEST_TIMEOUT_SECONDS = 10
 STREAM_TIMEOUT_SECONDS = 600
+FOR_NOW = frozenset({429, 502, 503, 504, 507})  # refusals after which a client comes again
+TOLD_WHEN = frozenset({503, 507})  # these say when
 
 
 @dataclass
@@ -29,10 +32,18 @@ class Followed:
 
 
 class Load:
-    """All clients of one fault."""
+    """All clients of one fault.
 
-    def __init__(self, group: Group, ledger: Ledger, rng: random.Random) -> None:
+    refusals: how often a submission was refused for now, by status; untold: without a word on when to come again.
+    longest_refusal: the seconds that the slowest of them took.
+    """
+
+    def __init__(self, group: Group, ledger: Ledger, rng: random.Random, *, rate: float = RATE) -> None:
         self.followed: list[Followed] = []
+        self.refusals: Counter[int] = Counter()
+        self.untold = 0
+        self.longest_refusal = 0.0
+        self._rate = rate
         self._ledger = ledger
         self._rng = rng
         self._submitting = Client(group.url, key=group.key, timeout_seconds=REQUEST_TIMEOUT_SECONDS)
@@ -43,7 +54,7 @@ class Load:
         """Submit at the steady rate, whatever becomes of the submissions; returns when the last one was sent."""
         started = time.monotonic()
         for number, prompt in enumerate(prompts):
-            await asyncio.sleep(max(0.0, started + number / RATE - time.monotonic()))
+            await asyncio.sleep(max(0.0, started + number / self._rate - time.monotonic()))
             entry = self._ledger.open(f"{self._rng.getrandbits(128):032x}", prompt)
             followed = Followed(entry)
             self.followed.append(followed)
@@ -76,6 +87,7 @@ class Load:
         """Send the submission with its key until it is accepted, as the API tells its clients to."""
         while not entry.task and not entry.refused:
             entry.tries += 1
+            sent_at = time.monotonic()
             try:
                 response = await self._submitting.request(
                     "POST", "/api/v1/tasks/", tasks.task_body(entry.prompt), headers={"Idempotency-Key": entry.key}
@@ -85,7 +97,10 @@ class Load:
                 continue
             if response.status == 202:
                 self._ledger.accepted(entry, response.json()["task"])
-            elif response.status in {429, 502, 503, 504}:
+            elif response.status in FOR_NOW:
+                self.refusals[response.status] += 1
+                self.untold += response.status in TOLD_WHEN and "retry-after" not in response.headers
+                self.longest_refusal = max(self.longest_refusal, time.monotonic() - sent_at)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 entry.refused = f"{response.status} {response.body[:200].decode(errors='replace')}"
@@ -97,9 +112,9 @@ class Load:
             try:
                 await tasks.follow(self._streaming, followed.entry.task, followed.following)
             except OSError:
-                followed.following.reconnected()
+                pass
             except tasks.UnexpectedAnswerError as error:
-                followed.wrong = str(error)
-                await asyncio.sleep(RETRY_SECONDS)
+                followed.wrong = "" if error.status in FOR_NOW else str(error)
+            followed.following.reconnected()
             if not followed.following.is_complete:
                 await asyncio.sleep(RETRY_SECONDS)

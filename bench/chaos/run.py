@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import tasks
-from bench.chaos.faults import FAULTS, TaskScene
+from bench.chaos import machine
+from bench.chaos.faults import TaskScene
 from bench.chaos.ledger import Ledger
 from bench.chaos.load import Load
+from bench.chaos.machine import Unavailable
 from bench.chaos.scene import Fault, Scale, SceneT
 from bench.chaos.verdict import Verdict, all_tasks, judge
 from bench.client import Client
@@ -29,6 +31,9 @@ FULL = Scale(
     kill_interval_seconds=4,
     broker_down_seconds=30,
     node_down_seconds=8,
+    lock_seconds=10,
+    turn_seconds=3,
+    turns=20,
     lease_seconds=30,
     reaper_seconds=5,
     gap_seconds=5,
@@ -46,6 +51,9 @@ SHORT = Scale(
     kill_interval_seconds=1,
     broker_down_seconds=3,
     node_down_seconds=2,
+    lock_seconds=7,
+    turn_seconds=2,
+    turns=4,
     lease_seconds=3,
     reaper_seconds=0.5,
     gap_seconds=1,
@@ -67,9 +75,16 @@ def settings_of(scale: Scale) -> dict[str, str]:
 
 @contextmanager
 def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
-    """Start what a group needs: "embedded" nothing, the others PostgreSQL, Redis and the broker of their name."""
+    """Start what a group needs: "embedded" nothing, "small-disk" a disk, the others PostgreSQL, Redis and a broker.
+
+    The broker is that of their name. Raises Unavailable.
+    """
     if name == "embedded":
         yield EMBEDDED, None
+        return
+    if name == "small-disk":
+        with machine.small_disk() as folder:
+            yield Backends(f"SQLite, a disk of {machine.DISK_MIB} MiB", {}, folder=folder), None
         return
     with running_services() as services:
         environment = {"DATABASE_URL": services.postgresql.url, "REDIS_URL": services.redis.url}
@@ -79,7 +94,7 @@ def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
         yield Backends(title, environment), services
 
 
-def faults_for(backend: str, wanted: Sequence[str], faults: Sequence[Fault[SceneT]] = FAULTS) -> list[Fault[SceneT]]:
+def faults_for(backend: str, wanted: Sequence[str], faults: Sequence[Fault[SceneT]]) -> list[Fault[SceneT]]:
     """The faults that a backend is put to, of those wanted (none named: all)."""
     return [fault for fault in faults if backend in fault.backends and (not wanted or fault.name in wanted)]
 
@@ -100,18 +115,28 @@ async def run_backend(
     backend: str, faults: Sequence[Fault[TaskScene]], scale: Scale, *, seed: int, folder: Path
 ) -> tuple[str, list[Verdict]]:
     """Put one group to these faults; returns the name of its backends too. folder: for the ledger."""
+    try:
+        return await _run_backend(backend, faults, scale, seed=seed, folder=folder)
+    except Unavailable as reason:
+        return backend, [Verdict(fault.title, skipped=str(reason)) for fault in faults]
+
+
+async def _run_backend(
+    backend: str, faults: Sequence[Fault[TaskScene]], scale: Scale, *, seed: int, folder: Path
+) -> tuple[str, list[Verdict]]:
     with (
         backends_of(backend) as (backends, services),
         OllamaTestProcess(*OLLAMA) as ollama,
         running_group(backends, ollama, slots=SLOTS, settings=settings_of(scale)) as group,
         Ledger(folder / f"ledger-{backend}.jsonl") as ledger,
     ):
-        await _create_agent(group)
+        await create_agent(group)
         stage = Stage(group, ollama, services, ledger, scale, seed)
         return backends.name, [await run_fault(fault, stage) for fault in faults]
 
 
-async def _create_agent(group: Group) -> None:
+async def create_agent(group: Group) -> None:
+    """Make the agent that tasks are for."""
     client = Client(group.url, key=group.key)
     await tasks.create_agent(client)
     client.close()
@@ -127,7 +152,11 @@ async def run_fault(fault: Fault[TaskScene], stage: Stage) -> Verdict:
         group=stage.group, services=stage.services, rng=rng, scale=stage.scale, ollama=stage.ollama, load=load
     )
     started = time.monotonic()
-    await fault.inject(scene)
+    try:
+        await fault.inject(scene)
+    except Unavailable as reason:
+        load.close()
+        return Verdict(fault.title, skipped=str(reason))
     healed = time.monotonic()
     await load.drain(stage.scale.drain_seconds)
     drained = time.monotonic()
@@ -135,6 +164,12 @@ async def run_fault(fault: Fault[TaskScene], stage: Stage) -> Verdict:
     verdict = await judge(
         fault.title, stage.group, stage.ollama, load.followed, worker_kills=scene.worker_kills, earlier=earlier
     )
+    verdict.wrong, verdict.examples = scene.wrong, [*verdict.examples, *scene.examples[:10]]
+    if load.refusals:
+        refused = ", ".join(f"{count} × {status}" for status, count in sorted(load.refusals.items()))
+        verdict.notes.append(f"refused for now: {refused}, after {load.longest_refusal:.1f} s at most")
+    if load.untold:
+        verdict.wrong["untold"] = load.untold
     verdict.notes += [*scene.notes, f"{healed - started:.0f} s of fault, all ended {drained - healed:.1f} s after it"]
     return verdict
 

@@ -5,9 +5,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bench.client import Client
 from bench.group import Group
@@ -16,13 +17,15 @@ from tests.services import Services
 
 RECOVERY_SECONDS = 60
 POLL_SECONDS = 0.02
+WATCH_SECONDS = 0.25  # between two looks at what must go on
 
 
 @dataclass(frozen=True)
 class Scale:
     """How much to break. Seconds that follow from the group's settings are properties.
 
-    calls, streams: of the gateway. late_seconds: how long a call may wait because of a fault.
+    calls, streams: of the gateway. late_seconds: how long a call may wait because of a fault. turn_seconds: how often
+    the schedule comes that beats are watched by.
     """
 
     tasks: int
@@ -32,6 +35,9 @@ class Scale:
     kill_interval_seconds: float
     broker_down_seconds: float
     node_down_seconds: float
+    lock_seconds: float
+    turn_seconds: float
+    turns: int
     lease_seconds: float
     reaper_seconds: float
     gap_seconds: float
@@ -48,7 +54,10 @@ class Scale:
 
 @dataclass(kw_only=True)
 class Scene:
-    """What a fault works on, and what it notes for the verdict."""
+    """What a fault works on, and what it notes for the verdict.
+
+    wrong: what must not have happened, and how often; examples of it.
+    """
 
     group: Group
     services: Services | None
@@ -57,6 +66,12 @@ class Scene:
     worker_kills: list[float] = field(default_factory=list)  # time.perf_counter() of each
     kills: int = 0
     notes: list[str] = field(default_factory=list)
+    wrong: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    def blame(self, what: str, example: str) -> None:
+        self.wrong[what] += 1
+        self.examples.append(f"{what}: {example}")
 
     async def until(self, condition: Callable[[], object], what: str, seconds: float = RECOVERY_SECONDS) -> None:
         """Wait for a condition without stopping the clients. Raises ProgramError."""
@@ -77,6 +92,25 @@ class Scene:
         await self.until(lambda: set(self.group.pids(role)) - {pid}, f"another {role} process runs")
         if role.startswith("web"):
             await self.until_serving()
+
+    async def while_watching(
+        self, look: Callable[[], Coroutine[Any, Any, None]], work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Do something, and look at something else again and again meanwhile."""
+
+        async def watch() -> None:
+            while True:
+                await look()
+                await asyncio.sleep(WATCH_SECONDS)
+
+        watching = asyncio.create_task(watch())
+        try:
+            await work
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+        if not watching.cancelled():
+            watching.result()
 
     async def until_serving(self) -> None:
         client = Client(self.group.url, timeout_seconds=2)

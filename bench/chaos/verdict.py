@@ -28,6 +28,7 @@ class Verdict:
     cut: succeeded with another answer than the whole one, or with one that its events do not make.
     misnumbered: followers that got an event twice, not at all, or out of order.
     rerun_seconds: from the death of a worker to the next output of each task that it was answering.
+    wrong: what the fault itself found. skipped: why the fault could not be tried here.
     """
 
     fault: str
@@ -48,6 +49,8 @@ class Verdict:
     refused: int = 0
     reconnections: int = 0
     rerun_seconds: list[float] = field(default_factory=list)
+    wrong: Counter[str] = field(default_factory=Counter)
+    skipped: str = ""
     notes: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
 
@@ -63,6 +66,7 @@ class Verdict:
             "misnumbered": self.misnumbered,
             "refused": self.refused,
             "rerun too late": sum(seconds > rerun_limit_seconds for seconds in self.rerun_seconds),
+            **self.wrong,
         }
         return {name: count for name, count in counts.items() if count}
 

@@ -8,6 +8,7 @@ import pytest
 from bench.chaos.gateway.calls import Outcome
 from bench.chaos.gateway.faults import CALL_FAULTS
 from bench.chaos.gateway.run import run_gateway
+from bench.chaos.outages import TASK_FAULTS
 from bench.chaos.run import SHORT, faults_for, run_backend
 
 pytestmark = pytest.mark.chaos
@@ -20,10 +21,11 @@ WITH_RERUNS = ("kill", "cut", "eof", "stop")
 @pytest.mark.parametrize(
     ("backend", "names"),
     [
-        ("embedded", ("kill", "messages", "cut", "stop")),
+        ("embedded", ("kill", "messages", "cut", "stop", "lock")),
+        ("small-disk", ("disk",)),
         pytest.param(
             "rabbitmq",
-            ("kill", "flush", "broker", "eof"),
+            ("kill", "flush", "broker", "eof", "database", "redis"),
             marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.rabbitmq],
         ),
     ],
@@ -31,13 +33,15 @@ WITH_RERUNS = ("kill", "cut", "eof", "stop")
 def test_whatever_dies_every_accepted_task_ends_once_and_whole(
     backend: str, names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    faults = faults_for(backend, names)
+    faults = faults_for(backend, names, TASK_FAULTS)
     assert len(faults) == len(names)
     _, verdicts = asyncio.run(run_backend(backend, faults, SHORT, seed=SEED, folder=tmp_path))
-    broken = {verdict.fault: (verdict.broken(SHORT.rerun_limit_seconds), verdict.examples) for verdict in verdicts}
-    assert not any(counts for counts, _ in broken.values()), broken
+    if skipped := [verdict.skipped for verdict in verdicts if verdict.skipped]:
+        pytest.skip(skipped[0])
+    broken = [(verdict.fault, verdict.broken(SHORT.rerun_limit_seconds), verdict.examples) for verdict in verdicts]
+    assert [verdict for verdict in broken if verdict[1]] == []
     for fault, verdict in zip(faults, verdicts, strict=True):
-        assert verdict.accepted == SHORT.tasks
+        assert verdict.accepted >= SHORT.tasks
         assert (verdict.executions > verdict.accepted) >= (fault.name in WITH_RERUNS), verdict
 
 

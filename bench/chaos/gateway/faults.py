@@ -1,14 +1,13 @@
 """The gateway's faults. Each has calls arrive, breaks something, and heals it before it returns."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Coroutine, Iterable
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
 from bench import tasks
+from bench.chaos import machine
 from bench.chaos.gateway import resuming
 from bench.chaos.gateway.calls import Call, Outcome
 from bench.chaos.gateway.scene import NODES, RATE, CallScene
@@ -210,15 +209,9 @@ async def take_database_away(scene: CallScene) -> None:
 
 async def lock_database(scene: CallScene) -> None:
     """Hold the lock of SQLite's file while calls arrive."""
-
-    def hold() -> None:
-        with closing(sqlite3.connect(scene.group.data_dir / "db.sqlite3", isolation_level=None)) as holder:
-            holder.execute("PRAGMA busy_timeout = 60000")
-            holder.execute("BEGIN IMMEDIATE")
-            time.sleep(scene.scale.node_down_seconds)
-            holder.execute("ROLLBACK")
-
-    await _while_the_database_is_away(scene, asyncio.to_thread(hold))
+    database = scene.group.data_dir / "db.sqlite3"
+    held = asyncio.to_thread(machine.hold_lock, database, scene.scale.node_down_seconds)
+    await _while_the_database_is_away(scene, held)
 
 
 async def _while_the_database_is_away(scene: CallScene, gone: Coroutine[Any, Any, None]) -> None:
@@ -241,7 +234,10 @@ async def _while_the_database_is_away(scene: CallScene, gone: Coroutine[Any, Any
 
 
 async def take_redis_away(scene: CallScene) -> None:
-    """kill -9 Redis, which is the broker too, while calls arrive; it comes back, empty, after a while."""
+    """kill -9 Redis, which is the broker too, while calls arrive; it comes back, empty, after a while.
+
+    The quick lane needs no broker. The workers' lane waits for it.
+    """
     assert scene.services is not None
     redis = scene.services.redis
     arriving = asyncio.create_task(scene.arrive(scene.scale.calls))
@@ -251,6 +247,8 @@ async def take_redis_away(scene: CallScene) -> None:
     await scene.while_watching(scene.look_at_console, asyncio.sleep(scene.scale.node_down_seconds))
     await asyncio.to_thread(redis.start)
     await asyncio.to_thread(redis.wait_until_ready)
+    if scene.lane == "celery":
+        scene.patience_seconds = time.perf_counter() - scene.struck_at + SERVING_SECONDS
     await arriving
     await scene.drained()
     if "Redis is away" not in scene.group.log.read_text(errors="replace"):

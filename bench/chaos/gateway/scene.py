@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bench import tasks
@@ -31,7 +30,7 @@ class CallScene(Scene):
     """What a fault of the gateway works on.
 
     lane: what runs the calls. struck_at: time.perf_counter() when something broke. patience_seconds: how long calls
-    may wait because of that. wrong: what must not have happened, and how often; examples of it.
+    may wait because of that.
     """
 
     servers: tuple[OllamaTestProcess, OllamaTestProcess]
@@ -39,8 +38,6 @@ class CallScene(Scene):
     lane: str
     struck_at: float = float("inf")
     patience_seconds: float = 0.0
-    wrong: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
     _asked: int = 0
 
     @property
@@ -49,10 +46,6 @@ class CallScene(Scene):
 
     def strike(self) -> None:
         self.struck_at = time.perf_counter()
-
-    def blame(self, what: str, example: str) -> None:
-        self.wrong[what] += 1
-        self.examples.append(f"{what}: {example}")
 
     def call(self, wire: Wire, knobs: str, *, streams: bool) -> Call:
         """Begin a call that nobody made before; every second one has a key."""
@@ -140,25 +133,6 @@ class CallScene(Scene):
             call.may.update(outcomes)
 
     # What is looked at meanwhile ---------------------------------------------------------------------------------
-
-    async def while_watching(
-        self, look: Callable[[], Coroutine[Any, Any, None]], work: Coroutine[Any, Any, None]
-    ) -> None:
-        """Do something, and look at something else again and again meanwhile."""
-
-        async def watch() -> None:
-            while True:
-                await look()
-                await asyncio.sleep(POLL_SECONDS)
-
-        watching = asyncio.create_task(watch())
-        try:
-            await work
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
-        if not watching.cancelled():
-            watching.result()
 
     async def look_at_console(self) -> None:
         """Open pages that a person would, and blame what does not come."""
