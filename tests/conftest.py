@@ -26,7 +26,7 @@ from core.audit import denials
 from core.cache.memory import memory
 from core.cache.shared import shared
 from core.net import breakers
-from core.ops import clock
+from core.ops import clock, sightings
 from tests import audit_triggers
 from tests.services import SERVICE_VARIABLES
 
@@ -74,6 +74,7 @@ def nothing_remembered() -> None:
     tokens.forget()
     signing_keys.forget()
     devices.forget()
+    sightings.forget()
     remembered.forget()
     memory.clear()
     shared.forget()

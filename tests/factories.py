@@ -1,8 +1,10 @@
 """Rows with valid defaults, so that a test states only what matters."""
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.utils import timezone
 
@@ -10,9 +12,23 @@ from agents.engine.discovery import ensure_builtin
 from agents.engine.submit import submit
 from agents.models import Agent, AgentTask, ChatSession, Node, NodeModel
 from core.access import api_keys
-from core.models import Alert, Notification, Role, SlowQuery, Team, User, alert_about
+from core.models import (
+    Alert,
+    Lease,
+    Notification,
+    Process,
+    Role,
+    SlowQuery,
+    Team,
+    User,
+    Webhook,
+    WebhookDelivery,
+    alert_about,
+)
 from core.net import breakers
-from core.ops import clock
+from core.notifications.events import for_webhooks
+from core.notifications.webhooks import sending, signatures
+from core.ops import clock, heartbeat
 from core.ops.alerts import rules
 from core.ops.sql_text import fingerprint
 
@@ -55,6 +71,27 @@ def make_notification(person: User, title: str = "New sign-in", **fields: Any) -
     """Something that a person was told in the product and has not read."""
     defaults = {"event": "new-sign-in", "link": "/account/", "created_at": timezone.now()}
     return Notification.objects.create(person=person, title=title, **{**defaults, **fields})
+
+
+def make_webhook(url: str = "https://hooks.example/T0/B0", **fields: Any) -> Webhook:
+    """A webhook that is told of everything."""
+    defaults = {
+        "name": f"room-{next(_numbers)}",
+        "events": [event.name for event in for_webhooks()],
+        "secret": signatures.new_secret(),
+        "made_by": "op",
+    }
+    return Webhook.objects.create(url=url, **{**defaults, **fields})
+
+
+def make_delivery(webhook: Webhook, title: str = "Alert: The node gpu-1 is lost", **fields: Any) -> WebhookDelivery:
+    """Something that a webhook is to be told now."""
+    message = sending.Message(title, "/admin/", "What runs there is lost.")
+    delivery = sending.row(webhook.pk, "alert", message, timezone.now())
+    for name, value in fields.items():
+        setattr(delivery, name, value)
+    delivery.save(force_insert=True)
+    return delivery
 
 
 def make_alert(name: str = "NodeLost", **fields: Any) -> Alert:
@@ -117,6 +154,18 @@ def make_task(owner: User, agent: Agent | None = None, *, message: str = "Hello"
     name = "message" if agent.kind == "chat" else "text"
     accepted = submit(agent=agent, owner=owner, input={name: message}, **more)
     return AgentTask.objects.get(pk=accepted.task_id)
+
+
+def make_process(
+    identity: str = "", *, role: str = "worker", heard: timedelta = timedelta(), **fields: Any
+) -> Process:
+    """A process of another machine that was heard of so long ago."""
+    identity = identity or f"gpu-{next(_numbers)}:0:0/4711/1"
+    now = clock.now()
+    until = now - heard + timedelta(seconds=heartbeat.ALIVE_SECONDS)
+    Lease.objects.create(name=heartbeat.row_name(role, identity), holder=identity, held_until=until)
+    defaults = {"version": settings.VERSION, "started_at": now - timedelta(days=3), "threads": 64}
+    return Process.objects.create(identity=identity, role=role, **{**defaults, **fields})
 
 
 def make_slow_query(text: str = "SELECT 1", **fields: Any) -> SlowQuery:

@@ -102,7 +102,7 @@ class Program:
                 stderr=log,
                 start_new_session=True,  # so that whatever stays behind can be found
             )
-        wait_for(self._is_ready, "everything runs and answers", seconds=START_TIMEOUT_SECONDS)
+        wait_for(self.is_ready, "everything runs and answers", seconds=START_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         """Stop everything as Ctrl-C does. Raises ProgramError when something stays behind."""
@@ -120,7 +120,7 @@ class Program:
     def _command(self) -> list[str]:
         return [sys.executable, "manage.py", "up", "--stop-with-parent"]  # we may be killed too
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Every process runs, web answers, and a worker has told that it lives."""
         if self.process.poll() is not None:
             raise ProgramError(f"it ended with exit code {self.process.returncode}:\n{self.log_tail()}")
@@ -159,9 +159,9 @@ class Program:
         """Run a management command; returns what it printed. Raises ProgramError."""
         return self._run("manage.py", *arguments)
 
-    def run(self, module: str) -> str:
+    def run(self, module: str, *arguments: str) -> str:
         """Run a module, for example to fill the database; returns what it printed. Raises ProgramError."""
-        return self._run("-m", module)
+        return self._run("-m", module, *arguments)
 
     def _run(self, *arguments: str) -> str:
         result = subprocess.run(

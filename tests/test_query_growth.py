@@ -31,7 +31,7 @@ from agents.engine.submit import cancel
 from agents.models import AgentTask, ChatMessage, NodeModel
 from core import audit
 from core.access import api_keys
-from core.models import Allowance, Backup, Device, Invitation, MaintenanceRun
+from core.models import Allowance, Backup, Device, HealthChange, Invitation, MaintenanceRun
 from core.net.breakers import Dependency
 from core.ops.alerts import handling
 from tests.factories import (
@@ -39,13 +39,16 @@ from tests.factories import (
     make_agent,
     make_alert,
     make_builtin_node,
+    make_delivery,
     make_node,
     make_notification,
+    make_process,
     make_session,
     make_slow_query,
     make_task,
     make_team,
     make_user,
+    make_webhook,
 )
 
 pytestmark = pytest.mark.django_db
@@ -59,7 +62,9 @@ PAGES = [
     "console-dashboard",
     "console-alerts-watched",
     "console-queue",
+    "console-health",
     "console-pools",
+    "console-workers",
     "console-cache",
     "console-playground",
 ]
@@ -79,6 +84,7 @@ class World:
         cancel(self.ended.pk)
         self.notification = make_notification(self.person)
         self.alert = make_alert()
+        self.webhook = make_webhook()
         self.key, text = api_keys.issue(self.person)
         self.browser = Client()
         self.browser.force_login(self.person)
@@ -99,6 +105,8 @@ class World:
         node = make_node(name=f"node-{name}", models=(f"model-{name}:latest",), is_down=True)
         NodeModel.objects.create(node=self.node, name=f"other-{name}:latest")
         Dependency(f"mail-{name}")._row()
+        make_process()
+        HealthChange.objects.create(part="broker", state="down", at=now - timedelta(days=1))
         agent = make_agent(self.person, name=f"agent-{name}")
         self.agent.add_version(created_by=stranger)
         for owner in (self.person, stranger):
@@ -111,6 +119,8 @@ class World:
         Allowance.objects.create(user=stranger, requests_per_minute=1000)
         ChatMessage.objects.create(session=self.session, task=task, role="user", content="Hello", created_at=now)
         make_alert()
+        make_delivery(make_webhook(name=f"room-{name}", failing_since=now))
+        make_delivery(self.webhook)
         handling.silence("NodeLost", name, minutes=60, reason="x", by=self.person)
         make_slow_query(f"SELECT column_{name.replace('-', '_')}")
         MaintenanceRun.objects.create(job="tidy", trigger="console", started_at=now)

@@ -19,9 +19,9 @@ ARGUMENTS = (
 )
 
 
-def program_for(folder: Path, ollama: OllamaTestProcess) -> Program:
+def program_for(folder: Path, ollama: OllamaTestProcess, **settings: str) -> Program:
     """The program with this model server behind it, and an operator who can sign in."""
-    return Program(folder, OLLAMA_HOST=ollama.url, SUTAZAI_OPERATOR_PASSWORD=PASSWORD)
+    return Program(folder, OLLAMA_HOST=ollama.url, SUTAZAI_OPERATOR_PASSWORD=PASSWORD, **settings)
 
 
 @contextmanager

@@ -48,8 +48,13 @@ PAGES = {
     "alerts": "core/alert/",
     "alerts-none": "core/alert/?q=nobody",
     "alerts-watched": "alerts/",
+    "health": "health/",
     "pools": "pools/",
+    "workers": "workers/",
     "backups": "core/backup/",
+    "webhooks": "core/webhook/",
+    "webhook-new": "core/webhook/add/",
+    "webhook-deliveries": "core/webhookdelivery/",
     "schedules": "django_celery_beat/periodictask/",
     "cache": "cache/",
 }
@@ -132,7 +137,7 @@ def _prepare(browser: Browser, program: Program) -> StorageState:
         page.goto("/admin/core/auditentry/")
         page.get_by_role("button", name="Check now").click()
         page.goto("/admin/core/maintenancerun/")
-        page.locator("form[action*='/run/'] button").first.click()
+        page.locator("form[action*='/run/'] button:not([name])").first.click()
         page.wait_for_load_state()
         return context.storage_state()
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 # What proves that a package is here, as a glob below /; and the package.
@@ -17,9 +18,12 @@ PROOFS = {
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def ensure_packages() -> None:
-    """Install what is missing. Raises SystemExit, with one line that names it, where that is not possible."""
-    missing = missing_packages()
+def ensure_packages(proofs: Mapping[str, str] | None = None) -> None:
+    """Install what is missing of `PROOFS`, or of others.
+
+    Raises SystemExit, with one line that names it, where that is not possible.
+    """
+    missing = missing_packages(PROOFS if proofs is None else proofs)
     if not missing:
         return
     command = "apt-get install --no-install-recommends " + " ".join(missing)
@@ -32,12 +36,12 @@ def ensure_packages() -> None:
         sys.exit(f"{error.output}\nThe tests need packages that could not be installed: {command}")
 
 
-def missing_packages() -> list[str]:
-    return [package for proof, package in PROOFS.items() if not any(Path("/").glob(proof))]
+def missing_packages(proofs: Mapping[str, str]) -> list[str]:
+    return [package for proof, package in proofs.items() if not any(Path("/").glob(proof))]
 
 
 def program(proof: str) -> Path:
-    """Return the newest program that matches a key of `PROOFS`."""
+    """Return the newest program, or library, that matches a key of such proofs."""
     return max(Path("/").glob(proof))
 
 
