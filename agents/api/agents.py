@@ -22,7 +22,7 @@ from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
 from core.api.idempotency import make_once
-from core.api.serializers import NoInput, RowSerializer, StrictModelSerializer
+from core.api.serializers import NoInput, RowSerializer, StrictModelSerializer, shown
 from core.exceptions import InvalidInput
 from core.models import User
 
@@ -108,7 +108,8 @@ class AgentViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixi
     search_fields = ("name", "description")
 
     def get_queryset(self) -> QuerySet[Agent]:
-        return reach.agents(principal_of(self.request)).select_related("live_version", "owner")
+        rows = reach.agents(principal_of(self.request))
+        return shown(rows, AgentSerializer) if self.action in {"list", "retrieve", "create"} else rows
 
     def get_serializer_class(self) -> Any:
         return {"create": AgentInput, "partial_update": AgentChange}.get(self.action, AgentSerializer)

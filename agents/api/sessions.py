@@ -21,7 +21,7 @@ from core.access.principal import principal_of
 from core.api.audited import AuditedMixin
 from core.api.filters import MomentFilter, TruthFilter
 from core.api.idempotency import make_once
-from core.api.serializers import NoInput, RowSerializer, StrictSerializer, TextField
+from core.api.serializers import NoInput, RowSerializer, StrictSerializer, TextField, shown
 from core.models import Verb
 
 
@@ -91,7 +91,8 @@ class SessionViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMi
     search_fields = ("title", "messages__content")
 
     def get_queryset(self) -> QuerySet[ChatSession]:
-        return reach.sessions(principal_of(self.request)).select_related("agent", "owner")
+        rows = reach.sessions(principal_of(self.request))
+        return shown(rows, SessionSerializer) if self.action in {"list", "retrieve", "create"} else rows
 
     def get_serializer_class(self) -> Any:
         return {"create": SessionInput, "close": NoInput}.get(self.action, SessionSerializer)

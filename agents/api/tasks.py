@@ -31,7 +31,15 @@ from core.api.audited import AuditedMixin
 from core.api.filters import MomentFilter
 from core.api.idempotency import key_of
 from core.api.queries import InvalidQuery, refuse_unknown, whole_number
-from core.api.serializers import NoInput, ObjectField, RowSerializer, StrictSerializer, TextField, WholeNumberField
+from core.api.serializers import (
+    NoInput,
+    ObjectField,
+    RowSerializer,
+    StrictSerializer,
+    TextField,
+    WholeNumberField,
+    shown,
+)
 from core.exceptions import InvalidInput
 from core.models import Verb
 
@@ -86,6 +94,8 @@ class TaskListSerializer(RowSerializer):
     owner = serializers.CharField(source="owner.username")
     retry_of = serializers.UUIDField(source="retry_of_id", allow_null=True)
     error = serializers.SerializerMethodField()
+
+    reads = ("error_code", "error_detail")
 
     class Meta:
         model = AgentTask
@@ -228,12 +238,11 @@ class TaskViewSet(AuditedMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
 
     def get_queryset(self) -> QuerySet[AgentTask]:
         rows = reach.tasks(principal_of(self.request))
-        if self.action == "events":
-            return rows.only("pk")
-        rows = rows.select_related("agent", "version", "owner")
-        # Texts that nobody reads here, some of them long.
-        rows = rows.defer("version__system_prompt", "version__options", "agent__description")
-        return rows.defer("input", "output", "receipt") if self.action == "list" else rows
+        if self.action in {"events", "receipt"}:
+            return rows.only("receipt" if self.action == "receipt" else "pk")
+        if self.action in {"list", "retrieve"}:
+            return shown(rows, self.get_serializer_class())
+        return rows.select_related("agent", "version", "owner")
 
     def get_serializer_class(self) -> Any:
         by_action = {

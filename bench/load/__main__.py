@@ -17,8 +17,9 @@ def main() -> int:
     arguments = _parse()
     allow_many_sockets()
     scale = _scale(arguments)
-    is_whole = scale is FULL and not arguments.rate and arguments.backend == "both"
-    surroundings = report.surroundings(COMMAND if is_whole else f"python -m bench.load {' '.join(sys.argv[1:])}")
+    # Shorter rounds are told beside the figures; fewer rows, a chosen rate or one backend leave questions open.
+    has_all = not (arguments.quick or arguments.rate) and arguments.backend == "both"
+    surroundings = report.surroundings(COMMAND if scale is FULL else f"python -m bench.load {' '.join(sys.argv[1:])}")
     found = []
     for number, make_backends in enumerate(BACKENDS[arguments.backend]):
         with (
@@ -28,7 +29,7 @@ def main() -> int:
             found.append(measure(server, scale, rate=arguments.rate, has_soak=number == 0))
             text = measured_text(surroundings, scale, found)
     print(f"\n{text}")
-    if is_whole:
+    if has_all:
         report.write_section("load", text)
         print(f"\n{report.PAGE.name} holds these figures now.")
     return 0

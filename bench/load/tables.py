@@ -28,7 +28,7 @@ def settings_table(scale: Scale, found: Sequence[Found]) -> str:
             ("mix", f"{shares}; beside it {generator.HEALTH_PER_SECOND:g} health checks a second"),
             ("climb", f"{scale.rate_seconds:g} s for each rate, up to the first that is not held"),
             ("rounds", f"{scale.rounds} of {scale.round_seconds:g} s at the highest rate that was held"),
-            ("memory", f"of the web processes together, over {scale.soak_seconds:g} s"),
+            ("memory", f"of the web processes together, over {scale.soak_seconds:g} s" if scale.soak_seconds else "–"),
         ],
     )
 
