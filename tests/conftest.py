@@ -17,17 +17,8 @@ from django_redis.pool import ConnectionFactory
 from pytest_django import DjangoDbBlocker
 from redis import Redis
 
-from agents.engine import queue, remembered
-from core.access import api_keys, signing_keys, tokens
-from core.access.limits import allowances
-from core.access.limits.windows import DatabaseWindows
-from core.access.sign_in import devices
-from core.audit import denials
-from core.cache.memory import memory
-from core.cache.shared import shared
-from core.net import breakers
-from core.ops import clock, sightings
-from tests import audit_triggers
+from core.ops import clock
+from tests import audit_triggers, emptying, remembered
 from tests.services import SERVICE_VARIABLES
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -54,6 +45,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     """
     with django_db_blocker.unblock():
         audit_triggers.lift()
+    emptying.install()
     yield
     if connection.vendor == "postgresql":
         with django_db_blocker.unblock(), connection.cursor() as cursor:
@@ -66,20 +58,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:
     """Begin with the rows of the test alone, whatever the process has learnt from those of the last one."""
-    api_keys.forget()
-    denials.forget()
-    allowances.forget()
-    if connection.vendor == "sqlite":  # elsewhere the counts go back with the test's transaction
-        DatabaseWindows().reset()
-    tokens.forget()
-    signing_keys.forget()
-    devices.forget()
-    sightings.forget()
     remembered.forget()
-    memory.clear()
-    shared.forget()
-    breakers.forget()
-    queue.forget()
 
 
 def _service_url(marker: str) -> str:

@@ -29,7 +29,9 @@ class WebServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False  # it ends when all requests have
-        self._thread = Thread(target=self._server.serve_forever, daemon=True)
+        # So often it looks whether it is over.
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.is_over = Event()  # for those who keep a request waiting
         self.port: int = self._server.server_port
         self.address = f"http://127.0.0.1:{self.port}"
 
@@ -43,6 +45,7 @@ class WebServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.is_over.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -154,20 +157,13 @@ class Receiver(WebServer):
         self.received: list[Received] = []
         self.answers: list[int] = []
         self.text = ""
-        self._is_over = Event()
         self.url = f"{self.address}/hook/very-private-path"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_over.set()
-        super().__exit__(kind, error, trace)
 
     def take(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         answer = self.answers.pop(0) if self.answers else 204
         self.received.append(Received(request.path, headers_of(request), body))
         if answer == HANG:
-            self._is_over.wait()
+            self.is_over.wait()
         if answer in {HANG, CUT}:
             return
         request.send_response(answer)

@@ -1,7 +1,7 @@
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -9,6 +9,7 @@ from core.ops import monitor
 from core.ops.endpoints import Endpoint
 from core.ops.monitor import Monitor
 from core.ops.probes import State
+from tests.servers import WebServer
 from tests.services.server import free_port
 
 READY = {
@@ -19,59 +20,40 @@ READY = {
 }
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(WebServer):
     """Answers each path as a test says, with 200 where it says nothing; remembers the headers it was sent."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__()
         self.statuses: dict[str, int] = {}
         self.stalls: set[str] = set()
         self.ready = json.dumps(READY).encode()
         self.heard: dict[str, dict[str, str]] = {}
-        self.over = threading.Event()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self.server.heard[self.path] = dict(self.headers.items())
-        if self.path in self.server.stalls:
-            self.server.over.wait()
-        body = self.server.ready if self.path == "/health/ready" else b"{}"
-        self.send_response(self.server.statuses.get(self.path, 200))
-        self.send_header("Location", "https://elsewhere.example")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def take(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.heard[request.path] = dict(request.headers.items())
+        if request.path in self.stalls:
+            self.is_over.wait()
+        answer = self.ready if request.path == "/health/ready" else b"{}"
+        request.send_response(self.statuses.get(request.path, 200))
+        request.send_header("Location", "https://elsewhere.example")
+        request.send_header("Content-Length", str(len(answer)))
+        request.end_headers()
+        with suppress(ConnectionError):  # nobody waits for it any more
+            request.wfile.write(answer)
 
 
 @pytest.fixture
 def server() -> Iterator[_Server]:
-    server = _Server()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.over.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with _Server() as server:
+        yield server
 
 
 TABLE = [Endpoint("/health"), Endpoint("/health/ready"), Endpoint("/tasks", takes_key=True)]
 
 
 def looked_at(server, *, key="stz_key", table=TABLE):
-    asked = Monitor(table, url=server.url, key=key)
+    asked = Monitor(table, url=server.address, key=key)
     asked.look()
     return asked
 
@@ -156,7 +138,7 @@ def test_a_stranger_s_answer_says_nothing_of_parts(server, said):
 
 
 def test_the_times_of_the_last_rounds_are_kept(server, monkeypatch):
-    asked = Monitor(TABLE, url=server.url, key="stz_key")
+    asked = Monitor(TABLE, url=server.address, key="stz_key")
     asked.look()
     server.statuses["/health"] = 500
     asked.look()

@@ -15,7 +15,7 @@ from core.models import CircuitBreaker, User
 from core.net import addresses
 from core.net.http import pool
 from tests.factories import make_administrator, make_user
-from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, identity_provider
+from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.servers import web_server
 from tests.services.server import free_port
 
@@ -28,8 +28,8 @@ AWAY = "Your identity provider does not answer at the moment"
 
 @pytest.fixture
 def provider(settings):
-    with identity_provider() as running:
-        configure(settings, running.url)
+    with IdentityProvider() as running:
+        configure(settings, running.address)
         settings.OIDC_DOMAINS = ["example.com"]
         yield running
 
@@ -176,7 +176,7 @@ def test_a_provider_that_is_away_or_no_provider_is_told(client, settings):
 
 def test_a_provider_that_is_away_is_not_waited_for_by_everybody(client, provider, settings, fake_clock):
     """Until a call finds it well again, people are told so at once."""
-    url = provider.url
+    url = provider.address
     configure(settings, f"http://127.0.0.1:{free_port()}")
     for _ in range(settings.BREAKER_FAILURES):
         assert AWAY in client.post(START).text
