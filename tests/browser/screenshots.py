@@ -77,6 +77,9 @@ ROWS = {
     "run": "core/maintenancerun/",
     "slow-query": "core/slowquery/",
     "alert": "core/alert/",
+    "webhook": "core/webhook/?q=ops",
+    "webhook-failing": "core/webhook/?q=home",
+    "webhook-delivery": "core/webhookdelivery/",
 }
 # Everybody's own pages, and pages before any.
 OWN = {

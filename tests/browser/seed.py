@@ -17,8 +17,9 @@ from agents.engine.receipt import receipt  # noqa: E402
 from agents.models import Agent, AgentTask, Node, NodeModel, TaskEvent  # noqa: E402
 from core import cache  # noqa: E402
 from core.cache import upkeep  # noqa: E402
-from core.models import CircuitBreaker, User, uuid7  # noqa: E402
+from core.models import CircuitBreaker, User, WebhookDelivery, uuid7  # noqa: E402
 from core.net import breakers  # noqa: E402
+from tests.factories import make_alert, make_delivery, make_webhook  # noqa: E402
 
 TASKS = 900
 ERRORS = {
@@ -37,6 +38,7 @@ def main() -> None:
     _second_version(Agent.objects.get(name="helper"), people[0])
     _guide(people[0])
     _cache(people[0])
+    _webhooks(now)
     places = list(NodeModel.objects.filter(node__kind=Node.Kind.OLLAMA).select_related("node"))
     tasks = [
         _task(chance, chance.choice(people), chance.choice(agents), chance.choice(places), now - _ago(chance))
@@ -62,6 +64,7 @@ def main() -> None:
     breakers.reset(down.breaker_id, by=people[0], reason="They are in")
     breakers.failed(down.breaker_id, f"connect-failed: {down.status_reason}", is_certain=True)
     CircuitBreaker.objects.filter(pk=down.breaker_id).update(opened_at=down.status_since)
+    make_alert("NodeLost", labels={"node": down.name})
 
 
 def _ago(chance: random.Random) -> timedelta:
@@ -104,6 +107,27 @@ def _cache(owner: User) -> None:
         for _ in range(60 // (number + 1)):
             cache.get(key, tags)
     upkeep.tell_hits()
+
+
+def _webhooks(now: datetime) -> None:
+    """One that takes what it is sent, and one that has not for a while; nothing is due."""
+    works = make_webhook(
+        "https://hooks.example/services/T0/B0/q7", name="ops channel", format="slack", delivered_at=now
+    )
+    fails = make_webhook(
+        "https://automation.example/told",
+        name="home automation",
+        failing_since=now - timedelta(minutes=50),
+        last_error="503 Service Unavailable",
+    )
+    tried = {"tried_at": now - timedelta(minutes=9), "last_status": 503, "last_error": "503 Service Unavailable"}
+    taken = {"status": WebhookDelivery.Status.DELIVERED, "next_try_at": None, "attempts": 1}
+    taken |= {"tried_at": now, "last_status": 200}
+    for title in ("Alert: The node gpu2 is lost", "Over: The disk is nearly full", "Alert: The disk is nearly full"):
+        make_delivery(works, title, **taken)
+    gave_up = {"status": WebhookDelivery.Status.FAILED, "next_try_at": None, "attempts": 30}
+    make_delivery(fails, "Alert: The disk is nearly full", **gave_up, **tried)
+    make_delivery(fails, "Alert: The node gpu2 is lost", attempts=6, next_try_at=now + timedelta(minutes=21), **tried)
 
 
 def _task(chance: random.Random, owner: User, agent: Agent, place: NodeModel, created_at: datetime) -> AgentTask:
