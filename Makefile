@@ -7,7 +7,9 @@ RUN := .venv/bin/python
 LOCK := $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 PYTEST := $(RUN) -m pytest
 COVER := --cov --cov-report= --cov-fail-under=0 --durations=15
-POSTGRESQL_REPORT := .tests-on-postgresql.txt
+OTHER_REPORT := .other-tests.txt
+# Tests that start whole programs and groups.
+PROGRAMS := tests/bench tests/browser tests/chaos tests/security/test_fuzz.py
 SERVICES := $(RUN) -m tests.services run --
 SBOM ?= sbom.cdx.json
 HOST ?= http://127.0.0.1:10010
@@ -66,25 +68,27 @@ secret-scan: environment ## Look for secrets in the files that git tracks
 advisories: environment ## Look up known vulnerabilities of the requirements
 	$(RUN) bin/advisories.py requirements.txt requirements/tracing.txt
 
-# Two runs at a time, each with servers of its own: everything on SQLite, and on PostgreSQL what has to be true of both.
+# Two lanes at a time, each with servers of its own, to keep two cores busy.
 .PHONY: unit
 unit: environment ## Run the tests on SQLite, PostgreSQL, Redis, RabbitMQ and Chromium
 	@rm -f .coverage .coverage.*
 	@$(RUN) -m tests.services install
-	@echo "The tests on PostgreSQL run beside those on SQLite, and report after them."
-	@$(SERVICES) $(MAKE) --no-print-directory tests-on-postgresql >$(POSTGRESQL_REPORT) 2>&1 & other=$$!; \
-		$(SERVICES) $(MAKE) --no-print-directory tests-on-sqlite; on_sqlite=$$?; \
-		wait $$other; on_postgresql=$$?; \
-		printf '\nOn PostgreSQL:\n'; cat $(POSTGRESQL_REPORT); rm -f $(POSTGRESQL_REPORT); \
-		exit $$((on_sqlite + on_postgresql))
+	@echo "Those on PostgreSQL, and those of whole programs, run beside the others and report after them."
+	@$(SERVICES) $(MAKE) --no-print-directory -k tests-on-postgresql tests-of-programs >$(OTHER_REPORT) 2>&1 & other=$$!; \
+		$(SERVICES) $(MAKE) --no-print-directory tests-on-sqlite; here=$$?; \
+		wait $$other; there=$$?; \
+		printf '\nBeside them:\n'; cat $(OTHER_REPORT); rm -f $(OTHER_REPORT); \
+		exit $$((here + there))
 	@$(RUN) -m coverage combine --quiet
 	@$(RUN) -m coverage report
 
-.PHONY: tests-on-postgresql tests-on-sqlite
-tests-on-postgresql:
-	@COVERAGE_FILE=.coverage.postgresql DATABASE_URL="$$SUTAZAI_TEST_POSTGRES_URL" $(PYTEST) -m both_databases $(COVER)
+.PHONY: tests-on-sqlite tests-on-postgresql tests-of-programs
 tests-on-sqlite:
-	@COVERAGE_FILE=.coverage.sqlite $(PYTEST) $(COVER)
+	@COVERAGE_FILE=.coverage.sqlite $(PYTEST) $(COVER) $(addprefix --ignore=,$(PROGRAMS))
+tests-on-postgresql:
+	@COVERAGE_FILE=.coverage.postgresql DATABASE_URL="$$SUTAZAI_TEST_POSTGRES_URL" $(PYTEST) $(COVER) -m both_databases
+tests-of-programs:
+	@COVERAGE_FILE=.coverage.programs $(PYTEST) $(COVER) $(PROGRAMS)
 
 .PHONY: coverage
 coverage: ## Show which lines the last test run missed
@@ -139,5 +143,5 @@ screenshots: environment ## Take the pictures of docs/images again
 
 .PHONY: clean
 clean: ## Remove .venv and what checks and tests left; never the data
-	rm -rf .venv .coverage .coverage.* $(POSTGRESQL_REPORT) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(SBOM)
+	rm -rf .venv .coverage .coverage.* $(OTHER_REPORT) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis $(SBOM)
 	find . -name __pycache__ -prune -exec rm -rf {} +
