@@ -82,6 +82,7 @@ def test_an_entry_tells_who_changed_what_into_what(page: Page) -> None:
     for told in ("operator", "session", "127.0.0.1", "Place in the chain"):
         expect(facts).to_contain_text(told)
     page.get_by_role("link", name="All about this").click()
+    page.wait_for_url("**/auditentry/?q=*")
     assert rows(page) == [f"team.changed operator {AFTER}", f"team.added operator {BEFORE}"]
 
 
