@@ -2,14 +2,12 @@
 
 import hmac
 import secrets
-import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cachetools import TTLCache, cached
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -17,6 +15,7 @@ from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
 from core import audit
+from core.access.known_keys import KnownKeys
 from core.access.limits import allowances
 from core.exceptions import InvalidInput, Refused
 from core.models import ApiKey, User, Verb
@@ -31,10 +30,8 @@ MAX_AGENT_CHARACTERS = 60
 MAX_MODEL_CHARACTERS = 200
 # `last_used_at` is this exact, so that a busy key costs one write a minute instead of one a request.
 LAST_USED_PRECISION = timedelta(minutes=1)
-# A key that was revoked, or whose user was, may still open doors of other processes for so long.
-REMEMBER_SECONDS = 2.0
 
-remembered: TTLCache[Any, ApiKey] = TTLCache(maxsize=1024, ttl=REMEMBER_SECONDS)
+known = KnownKeys()
 
 
 class KeyNotUsable(Refused):
@@ -149,28 +146,19 @@ def verify(text: str) -> ApiKey | None:
     if prefix != PREFIX or not key_id or not secret or not text.isascii():
         return None
     try:
-        key = _find(key_id, _hash(secret))
+        key = known.find(key_id)
     except ApiKey.DoesNotExist:
         return None
     now = datetime.now(UTC)
-    if not key.works_at(now):
+    if not hmac.compare_digest(_hash(secret), key.secret_hash) or not key.works_at(now):
         return None
     _note_use(key, now)
     return key
 
 
-@cached(remembered, lock=threading.Lock())
-def _find(key_id: str, secret_hash: str) -> ApiKey:
-    """Find a key by its secret, and remember it for a moment: a client sends many requests. What fails is not kept."""
-    key = ApiKey.objects.select_related("user").get(key_id=key_id)
-    if not hmac.compare_digest(secret_hash, key.secret_hash):
-        raise ApiKey.DoesNotExist
-    return key
-
-
 def forget(**_: Any) -> None:
     """Look at the rows again: a key or a user was changed."""
-    remembered.clear()
+    known.forget()
 
 
 for _model in (ApiKey, User):
