@@ -158,21 +158,26 @@ class TaskSerializer(TaskListSerializer):
         ]
         read_only_fields = fields
 
-    def to_representation(self, task: AgentTask) -> dict[str, Any]:
-        self._standing = queue.standing(task)
-        return super().to_representation(task)
+    def get_position(self, task: AgentTask) -> int | None:
+        standing = _standing(task)
+        return standing.position if standing else None
 
-    def get_position(self, _: AgentTask) -> int | None:
-        return self._standing.position if self._standing else None
-
-    def get_expected_wait_seconds(self, _: AgentTask) -> float | None:
-        return self._standing.expected_wait_seconds if self._standing else None
+    def get_expected_wait_seconds(self, task: AgentTask) -> float | None:
+        standing = _standing(task)
+        return standing.expected_wait_seconds if standing else None
 
     def get_events_url(self, task: AgentTask) -> str:
         return f"{answers.task_url(task.pk)}events/"
 
     def get_receipt_url(self, task: AgentTask) -> str:
         return f"{answers.task_url(task.pk)}receipt/"
+
+
+def _standing(task: AgentTask) -> queue.Standing | None:
+    """Where a task stands; it is asked once for each that is shown."""
+    if "standing" not in task.__dict__:
+        task.__dict__["standing"] = queue.standing(task)
+    return task.__dict__["standing"]  # type: ignore[no-any-return]
 
 
 class EventSerializer(RowSerializer):

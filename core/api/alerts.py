@@ -11,13 +11,12 @@ from rest_framework.viewsets import GenericViewSet
 
 from core.api.audited import AuditedMixin
 from core.api.filters import TruthFilter
-from core.api.serializers import RowSerializer
 from core.models import Alert, AlertSilence, Verb
 from core.ops import clock
 from core.ops.alerts import rules
 
 
-class AlertSerializer(RowSerializer):
+class AlertSerializer(serializers.ModelSerializer):
     """Once that something was wrong. since: when it became true; resolved_at: null while it fires.
 
     value, limit: the latest figure and from where on it is wrong; for what has no figure 0, and what it should be.

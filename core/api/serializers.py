@@ -1,6 +1,5 @@
 """Serializers that take what they name, in the type they name, and refuse the rest (422); and those that show rows."""
 
-import copy
 import functools
 import json
 import math
@@ -9,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 from rest_framework import serializers
+from rest_framework.utils.serializer_helpers import BindingDict
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -120,20 +120,24 @@ class NoInput(StrictSerializer):
 
 
 class RowSerializer(serializers.ModelSerializer):
-    """Shows rows. Its fields follow from the model, which is looked through once; each instance has copies.
+    """Shows rows. Its fields follow from the model, and are made once for all instances: they may keep nothing.
 
     reads: the columns that its methods look at, for `shown`.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
 
-    def get_fields(self) -> dict[str, serializers.Field]:
-        return copy.deepcopy(_fields_of(type(self)))
+    @property
+    def fields(self) -> BindingDict:
+        return _fields_of(type(self))
 
 
 @functools.cache
-def _fields_of(serializer: type[RowSerializer]) -> dict[str, serializers.Field]:
-    return super(RowSerializer, serializer()).get_fields()
+def _fields_of(serializer: type[RowSerializer]) -> BindingDict:
+    fields = BindingDict(first := serializer())
+    for name, field in first.get_fields().items():
+        fields[name] = field
+    return fields
 
 
 def shown(rows: models.QuerySet[ModelT], serializer: type[RowSerializer]) -> models.QuerySet[ModelT]:
@@ -146,8 +150,6 @@ def shown(rows: models.QuerySet[ModelT], serializer: type[RowSerializer]) -> mod
 
 @functools.cache
 def _columns_of(serializer: type[RowSerializer]) -> tuple[str, ...]:
-    fields = _fields_of(serializer).items()
-    plain = [
-        field.source or name for name, field in fields if not isinstance(field, serializers.SerializerMethodField)
-    ]
+    fields = _fields_of(serializer).values()
+    plain = [str(field.source) for field in fields if not isinstance(field, serializers.SerializerMethodField)]
     return tuple(source.replace(".", "__") for source in (*plain, *serializer.reads))
