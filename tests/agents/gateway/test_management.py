@@ -96,7 +96,7 @@ def test_a_client_that_leaves_ends_the_pull(gateway, manager):
     gateway.server.wait_for(lambda stats: stats["in_flight"] == 0)
     assert gateway.server.stats()["aborted"] == 1
     assert "pullable:latest" not in installed(gateway)
-    wait_for(lambda: any("interrupted" in reason for reason in failed_pulls(gateway)), "it is told", seconds=10)
+    wait_for(lambda: any("interrupted" in reason for reason in failed_pulls(gateway)), "it is told", seconds=60)
 
 
 def test_a_key_that_is_revoked_ends_its_pull(gateway):

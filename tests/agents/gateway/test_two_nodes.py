@@ -151,7 +151,7 @@ def test_a_part_that_fails_fails_the_call_and_ends_the_others(pool):
     texts[PART - 1] = "[[status400]] this one"
     response = pool.embed(texts)
     assert (response.status_code, response.json()) == (400, {"error": "status 400 on demand"})
-    wait_for(lambda: not pool.unfinished(), "the others are ended", seconds=5)
+    wait_for(lambda: not pool.unfinished(), "the others are ended", seconds=60)
     for server in pool.servers:
         server.wait_for(lambda stats: stats["in_flight"] == 0)
 
@@ -165,7 +165,7 @@ def test_a_client_that_leaves_ends_all_parts(pool):
             headers={"Authorization": f"Bearer {pool.key}"},  # and no wish about the cache
             timeout=2,
         )
-    wait_for(lambda: not pool.unfinished(), "all parts are ended", seconds=5)
+    wait_for(lambda: not pool.unfinished(), "all parts are ended", seconds=60)
     for server in pool.servers:
         server.wait_for(lambda stats: stats["in_flight"] == 0)
         assert server.stats()["aborted"] > 0
