@@ -1,6 +1,7 @@
 """What happens to a delivery from when something happens until it is taken, or given up."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -192,6 +193,14 @@ def test_what_was_not_taken_is_sent_again_with_its_id_and_body_at_a_new_time(web
     webhook.refresh_from_db()
     assert (delivery.status, delivery.attempts, delivery.next_try_at) == ("delivered", 2, None)
     assert (webhook.failing_since, webhook.last_error) == (None, "")
+
+
+def test_the_pause_is_random_and_doubles_up_to_an_hour(monkeypatch):
+    spans: list[tuple[float, float]] = []
+    monkeypatch.setattr(random, "uniform", lambda low, high: spans.append((low, high)) or high)
+    for attempts in (1, 2, 3, 6, 7, 60):
+        sending._delay_seconds(attempts)
+    assert spans == [(0, 60), (0, 120), (0, 240), (0, 1920), (0, 3600), (0, 3600)]
 
 
 def test_what_was_not_taken_for_a_day_has_failed(webhook, receiver, caplog):
