@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -38,7 +38,7 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class _Part:
-    """A part, as the page draws it. shares: of a day and a week, each with its strip."""
+    """A part, as the page draws it. strips: label, drawing and share of a day and a week. page: its address."""
 
     name: str
     about: str
@@ -61,9 +61,8 @@ class _Outage:
     detail: str
 
 
+@permission_required(PERMISSION, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
-    if not request.user.has_perm(PERMISSION):
-        raise PermissionDenied
     now = timezone.now()
     history = health_history.periods(now - WEEK)
     found = {change.part: change for change in health.current()}

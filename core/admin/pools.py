@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -75,9 +75,8 @@ class _Row:
     waiting: str
 
 
-def pools(request: HttpRequest) -> HttpResponse:
-    if not request.user.has_perm(PERMISSION):
-        raise PermissionDenied
+@permission_required(PERMISSION, raise_exception=True)
+def page(request: HttpRequest) -> HttpResponse:
     group = pool_use.of_the_group()
     context = {
         **admin.site.each_context(request),

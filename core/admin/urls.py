@@ -15,8 +15,8 @@ urlpatterns = [
     path("cache/clear/", admin.site.admin_view(cache.clear), name="console-cache-clear"),
     path("cache/entry/", admin.site.admin_view(cache.entry), name="console-cache-entry"),
     path("health/", admin.site.admin_view(health.page), name="console-health"),
-    path("pools/", admin.site.admin_view(pools.pools), name="console-pools"),
-    path("workers/", admin.site.admin_view(workers.workers), name="console-workers"),
+    path("pools/", admin.site.admin_view(pools.page), name="console-pools"),
+    path("workers/", admin.site.admin_view(workers.page), name="console-workers"),
     # There is one door and one page for the own password; Django's own would know no second factor.
     path("login/", doors.sign_in, name="console-sign-in"),
     path("logout/", logout, name="console-sign-out"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -64,9 +64,8 @@ class _Section:
     lack: str
 
 
-def workers(request: HttpRequest) -> HttpResponse:
-    if not request.user.has_perm(PERMISSION):
-        raise PermissionDenied
+@permission_required(PERMISSION, raise_exception=True)
+def page(request: HttpRequest) -> HttpResponse:
     found = group.members()
     context = {
         **admin.site.each_context(request),
