@@ -1,5 +1,6 @@
 """What a run costs the machine: processor time by process, memory of the web processes, time that the host kept."""
 
+import statistics
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -35,11 +36,8 @@ class Costs:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the straight line through points that misses them by the least squares."""
-    x_mean = sum(x for x, _ in points) / len(points)
-    y_mean = sum(y for _, y in points) / len(points)
-    spread = sum((x - x_mean) ** 2 for x, _ in points)
-    return sum((x - x_mean) * (y - y_mean) for x, y in points) / spread if spread else 0.0
+    """Of the straight line through points that misses them by the least squares; 0 for a single point."""
+    return statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 1 else 0.0
 
 
 class Watch:
