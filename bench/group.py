@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.ollama_server import OllamaTestProcess
-from tests.program import ROOT, START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS, Program, wait_for
+from tests.program import ROOT, STOP_TIMEOUT_SECONDS, Program, wait_for
 from tests.services import Server, running_services
 
 OPERATOR = "operator"
@@ -64,7 +64,7 @@ class Group(Program):
 
     def pid(self, role: str) -> int:
         """The one process with this role; waits until it runs."""
-        wait_for(lambda: self.pids(role), f"a {role} process runs", seconds=START_TIMEOUT_SECONDS)
+        wait_for(lambda: self.pids(role), f"a {role} process runs")
         return self.pids(role)[0]
 
     @contextmanager

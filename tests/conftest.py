@@ -19,6 +19,7 @@ from redis import Redis
 
 from core.ops import clock
 from tests import audit_triggers, emptying, remembered
+from tests.program import PATIENCE_SECONDS
 from tests.services import SERVICE_VARIABLES
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -135,7 +136,7 @@ def fake_clock() -> Iterator[FakeClock]:
 def wait_until() -> Callable[..., None]:
     """Wait for a condition, and fail if it does not come true in time."""
 
-    def wait(condition: Callable[[], object], *, timeout_seconds: float = 20) -> None:
+    def wait(condition: Callable[[], object], *, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + timeout_seconds
         while not condition():
             assert time.monotonic() < deadline, f"It did not happen within {timeout_seconds} seconds."

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from core import tracing
+from tests.program import PATIENCE_SECONDS
 from tests.servers import WebServer, headers_of
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
@@ -74,7 +75,7 @@ class Collector(WebServer):
         with self._lock:
             return [span for span in self._spans if trace in ("", span.trace)]
 
-    def wait_for(self, *names: str, trace: str = "", seconds: float = 10) -> dict[str, Told]:
+    def wait_for(self, *names: str, trace: str = "", seconds: float = PATIENCE_SECONDS) -> dict[str, Told]:
         """Wait until spans of these names came; returns all by name, the last of each. Raises AssertionError."""
         limit = time.monotonic() + seconds
         while not set(names) <= (found := {span.name: span for span in self.spans(trace)}).keys():

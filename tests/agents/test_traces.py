@@ -15,7 +15,7 @@ import requests
 
 from tests.ollama_server import OllamaTestProcess
 from tests.otlp import Collector, Told
-from tests.program import Program
+from tests.program import PATIENCE_SECONDS, Program
 from tests.services import SERVICE_VARIABLES
 
 PROMPT = "the-canary-that-no-trace-may-tell"
@@ -36,7 +36,7 @@ class Group:
             "tracestate": "vendor=value",
             "X-Request-Id": f"request-{trace[:8]}",
         }
-        return requests.post(self.program.url + path, json=body, headers=headers, timeout=30)
+        return requests.post(self.program.url + path, json=body, headers=headers, timeout=PATIENCE_SECONDS)
 
 
 SERVERS = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.rabbitmq]
@@ -112,10 +112,10 @@ def test_a_run_after_the_death_of_a_worker_belongs_to_the_same_trace(group, trac
     before = group.server.stats()["requests_by_path"].get("/api/chat", 0)
     answer = group.post("/api/v1/tasks/", {"agent": "helper", "input": {"message": PROMPT}}, trace)
     assert answer.status_code == 202, answer.text
-    group.server.wait_for(lambda stats: stats["requests_by_path"].get("/api/chat", 0) > before, seconds=20)
+    group.server.wait_for(lambda stats: stats["requests_by_path"].get("/api/chat", 0) > before)
     for pid in group.program.pids("worker"):
         os.kill(pid, signal.SIGKILL)
-    found = group.collector.wait_for("POST /api/v1/tasks", "run chat", trace=trace, seconds=60)
+    found = group.collector.wait_for("POST /api/v1/tasks", "run chat", trace=trace)
     assert found["run chat"].attributes["sutazai.task.id"] == answer.json()["task"]
     assert found["run chat"].attributes["sutazai.task.attempt"] == 2
     assert found["run chat"].parent == found["POST /api/v1/tasks"].id
@@ -149,7 +149,7 @@ def test_a_run_that_fails_says_so(group, trace):
 
 
 def test_health_is_not_traced_and_background_work_begins_no_traces(group, trace):
-    requests.get(f"{group.program.url}/health/ready", timeout=5)
+    requests.get(f"{group.program.url}/health/ready", timeout=PATIENCE_SECONDS)
     group.post("/v1/chat/completions", {}, trace)
     group.collector.wait_for("POST /v1/chat/completions", trace=trace)
     roots = [span for span in group.collector.spans() if not span.parent]

@@ -11,7 +11,7 @@ from tests.ollama_server import OllamaTestProcess
 from tests.program import Program
 from tests.services import SERVICE_VARIABLES
 
-TIMEOUT_MILLISECONDS = 20_000
+TIMEOUT_MILLISECONDS = 60_000
 expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 

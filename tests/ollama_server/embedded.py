@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from tests.ollama_server.app import App
 from tests.ollama_server.http import Connection
 
-START_TIMEOUT_SECONDS = 20
+PATIENCE_SECONDS = 60.0  # on a busy machine
 POLL_SECONDS = 0.005
 BACKLOG = 2048
 
@@ -52,7 +52,9 @@ class RemoteControl:
         """POST /__control, for example control(faults=[{"knobs": "status503", "times": 2}])."""
         self._call("POST", "/__control", json.dumps(changes))
 
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool], *, seconds: float = 5.0) -> dict[str, Any]:
+    def wait_for(
+        self, condition: Callable[[dict[str, Any]], bool], *, seconds: float = PATIENCE_SECONDS
+    ) -> dict[str, Any]:
         """Return the statistics as soon as they meet the condition; raises AssertionError after `seconds`."""
         limit = time.monotonic() + seconds
         while True:
@@ -65,7 +67,7 @@ class RemoteControl:
 
     def _call(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_SECONDS)
         with contextlib.closing(connection):
             connection.request(method, path, body, {"Connection": "close"})
             response = connection.getresponse()
@@ -89,7 +91,7 @@ class OllamaTestServer(RemoteControl):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._is_ready.wait(START_TIMEOUT_SECONDS):
+        if not self._is_ready.wait(PATIENCE_SECONDS):
             raise RuntimeError("the Ollama test server did not start")
         return self
 
@@ -97,7 +99,7 @@ class OllamaTestServer(RemoteControl):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(START_TIMEOUT_SECONDS)
+        self._thread.join(PATIENCE_SECONDS)
 
     def break_off(self) -> None:
         """Break all connections, from any thread."""
@@ -159,6 +161,6 @@ class OllamaTestProcess(RemoteControl):
         self._wait()
 
     def _wait(self) -> None:
-        self.process.wait(START_TIMEOUT_SECONDS)
+        self.process.wait(PATIENCE_SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()

@@ -200,7 +200,7 @@ class World:
             for table in BROKEN_TABLES:
                 connection.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
             try:
-                wait_for(self._key_is_forgotten, "no key is remembered any more", seconds=20)
+                wait_for(self._key_is_forgotten, "no key is remembered any more")
                 yield
             finally:
                 for table in BROKEN_TABLES:

@@ -141,7 +141,7 @@ def test_a_crowd_waits_for_the_pools_and_nobody_fails(
         counted = pools()  # each process tells of itself now and then
         return min(counted["http_requests"], counted["redis_operations"]) >= AT_A_TIME
 
-    wait_for(is_counted, "every call was counted", seconds=60)
+    wait_for(is_counted, "every call was counted")
     counted = pools()
     assert counted["db_queries"] > AT_A_TIME
     assert counted["connection_errors"] == 0

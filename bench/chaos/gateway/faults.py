@@ -130,6 +130,7 @@ async def _break_answers_of_one_node(scene: CallScene, knobs: str) -> None:
 
 async def fill_queue_of_one_node(scene: CallScene) -> None:
     """One node answers 503 to everything; its breaker stays closed."""
+    await scene.forget_failures()
     await scene.break_node(ONE, "status503")
     scene.strike()
 

@@ -127,6 +127,12 @@ class CallScene(Scene):
             await asyncio.sleep(POLL_SECONDS)
         return time.monotonic() - started
 
+    async def forget_failures(self) -> None:
+        """Take back what is known against both nodes, and suspicions: a look may have begun under an earlier fault."""
+        for name in NODES:
+            path = f"/api/v1/circuit-breaker/node:{name}/reset/"
+            tasks.expect(await self.callers.client.request("POST", path, {}), 200)
+
     def excuse(self, calls: Iterable[Call], *outcomes: Outcome) -> None:
         """Let more than a whole answer come of these calls."""
         for call in calls:

@@ -73,7 +73,7 @@ def test_suspects_share_a_quarantine_and_run_alone_after_it_crashed(server, star
     second = submit_task(make_agent(), "[[hang]]")
     AgentTask.objects.update(interruptions=operations.SUSPECT_INTERRUPTIONS)
     threads = [start(first), start(second)]
-    wait_until(lambda: server.stats()["in_flight"] == 2, timeout_seconds=60)
+    wait_until(lambda: server.stats()["in_flight"] == 2)
     (quarantine,) = multiprocessing.active_children()
     quarantine.kill()
     for thread in threads:
@@ -82,7 +82,7 @@ def test_suspects_share_a_quarantine_and_run_alone_after_it_crashed(server, star
     assert [(task.status, task.runner, task.interruptions) for task in again] == [("running", "", 3)] * 2
 
     threads = [start(first), start(second)]
-    wait_until(lambda: server.stats()["in_flight"] == 2, timeout_seconds=60)
+    wait_until(lambda: server.stats()["in_flight"] == 2)
     one, other = multiprocessing.active_children()
     one.kill()
     wait_until(lambda: not all(thread.is_alive() for thread in threads))
@@ -96,7 +96,7 @@ def test_suspects_share_a_quarantine_and_run_alone_after_it_crashed(server, star
 def test_a_suspect_that_was_alone_in_its_quarantine_is_poison(server, started_writer, wait_until):
     task = suspect(server, "[[hang]]")
     thread = start(task)
-    wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+    wait_until(lambda: server.stats()["in_flight"] == 1)
     (child,) = multiprocessing.active_children()
     child.kill()
     thread.join(60)
@@ -107,7 +107,7 @@ def test_a_suspect_that_was_alone_in_its_quarantine_is_poison(server, started_wr
 def test_a_suspect_whose_own_process_is_stopped_is_left_to_the_reaper(server, started_writer, wait_until):
     task = suspect(server, "[[hang]]")
     thread = start(task)
-    wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+    wait_until(lambda: server.stats()["in_flight"] == 1)
     (child,) = multiprocessing.active_children()
     child.terminate()
     thread.join(60)
@@ -118,7 +118,7 @@ def test_a_suspect_whose_own_process_is_stopped_is_left_to_the_reaper(server, st
 def test_when_its_parent_dies_too_nothing_is_proven(server, wait_until):
     task = suspect(server, "[[hang]]")
     with subprocess.Popen([sys.executable, "-c", RUNNER, str(task.pk)]) as runner:
-        wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+        wait_until(lambda: server.stats()["in_flight"] == 1)
         children = psutil.Process(runner.pid).children(recursive=True)
         names = [str(ProcessIdentity.of(child.pid)) for child in children]
         runner.kill()
@@ -148,7 +148,7 @@ def test_followers_elsewhere_hear_of_what_a_suspect_writes(server, redis_url, tm
 def test_a_cancelled_suspect_s_process_is_ended(server, started_writer, wait_until):
     task = suspect(server, "[[hang]]")
     thread = start(task)
-    wait_until(lambda: server.stats()["in_flight"] == 1, timeout_seconds=60)
+    wait_until(lambda: server.stats()["in_flight"] == 1)
     assert execution.writer.call(execution.operations.cancel, task.pk)
     thread.join(60)
     wait_until(lambda: multiprocessing.active_children() == [])

@@ -11,7 +11,8 @@ import requests
 from bench import tasks
 from bench.chaos.gateway.calls import Outcome
 from bench.chaos.gateway.wire import CHAT, GENERATE, NATIVE_CHAT, RESPONSE, WIRES, End
-from tests.agents.gateway.conftest import RECOVERY_SECONDS, SLOTS
+from tests.agents.gateway.conftest import SLOTS
+from tests.program import PATIENCE_SECONDS
 
 LONG = "t2000-d20"  # 40 seconds
 # A response goes on: its client may come back for it.
@@ -83,7 +84,7 @@ def test_without_a_node_callers_are_told_so_and_the_console_works(pair, clients,
     assert {(call.outcome, call.status, "retry-after" in call.headers) for call in later} == {
         (Outcome.REFUSED, 503, True)
     }
-    assert requests.get(f"{pair.program.url}/login", timeout=10).ok
+    assert requests.get(f"{pair.program.url}/login", timeout=PATIENCE_SECONDS).ok
     pair.two.start()
 
     def is_answered() -> bool:
@@ -91,7 +92,7 @@ def test_without_a_node_callers_are_told_so_and_the_console_works(pair, clients,
         clients.wait()
         return again.outcome is Outcome.ANSWERED
 
-    wait_until(is_answered, timeout_seconds=RECOVERY_SECONDS)
+    wait_until(is_answered)
 
 
 def test_calls_that_a_node_took_and_never_answers_go_to_the_other(pair, clients):
@@ -199,7 +200,7 @@ def test_streams_outlive_the_process_that_serves_them(pair, clients, wait_until)
     os.kill(web, signal.SIGKILL)
     clients.wait()
     assert all(call.cut for call in calls)
-    wait_until(pair.program.answers, timeout_seconds=RECOVERY_SECONDS)
+    wait_until(pair.program.answers)
     for call in calls[SLOTS:]:
         rest = clients.resume(call)
         assert rest.numbers == list(range(len(rest.numbers)))
@@ -209,7 +210,7 @@ def test_streams_outlive_the_process_that_serves_them(pair, clients, wait_until)
             assert (rest.end, rest.text) == (End.DONE, tasks.expected_answer(call.prompt))
         whole = clients.read(call)
         assert (whole.end, whole.text) == (End.DONE, tasks.expected_answer(call.prompt))
-    wait_until(lambda: all(pair.task(call)["finished_at"] for call in calls), timeout_seconds=RECOVERY_SECONDS)
+    wait_until(lambda: all(pair.task(call)["finished_at"] for call in calls))
     rows = [pair.task(call) for call in calls]
     assert {row["status"] for row in rows} == {"succeeded"}
     assert [row["result"] for row in rows] == [tasks.expected_answer(call.prompt) for call in calls]

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.agents.gateway.conftest import Gateway
-from tests.program import wait_for
+from tests.program import PATIENCE_SECONDS, wait_for
 
 # Nothing of this depends on who runs tasks.
 pytestmark = pytest.mark.parametrize("gateway", ["quick"], indirect=True, scope="module")
@@ -42,7 +42,10 @@ def as_before(gateway: Gateway) -> Iterator[None]:
 
 def installed(gateway: Gateway) -> set[str]:
     """What the node has, asked there."""
-    return {row["name"] for row in requests.get(f"{gateway.server.url}/api/tags", timeout=5).json()["models"]}
+    return {
+        row["name"]
+        for row in requests.get(f"{gateway.server.url}/api/tags", timeout=PATIENCE_SECONDS).json()["models"]
+    }
 
 
 def audited(gateway: Gateway, action: str) -> list[dict]:
@@ -96,7 +99,7 @@ def test_a_client_that_leaves_ends_the_pull(gateway, manager):
     gateway.server.wait_for(lambda stats: stats["in_flight"] == 0)
     assert gateway.server.stats()["aborted"] == 1
     assert "pullable:latest" not in installed(gateway)
-    wait_for(lambda: any("interrupted" in reason for reason in failed_pulls(gateway)), "it is told", seconds=60)
+    wait_for(lambda: any("interrupted" in reason for reason in failed_pulls(gateway)), "it is told")
 
 
 def test_a_key_that_is_revoked_ends_its_pull(gateway):
@@ -104,7 +107,9 @@ def test_a_key_that_is_revoked_ends_its_pull(gateway):
     gateway.server.control(faults=[{"knobs": "d60000", "path": "/api/pull"}])
     headers = {"Authorization": f"Bearer {text}"}
     address = f"{gateway.program.url}/ollama/api/pull"
-    with requests.post(address, json={"model": "pullable"}, headers=headers, stream=True, timeout=30) as response:
+    with requests.post(
+        address, json={"model": "pullable"}, headers=headers, stream=True, timeout=PATIENCE_SECONDS
+    ) as response:
         lines = response.iter_lines()
         assert json.loads(next(lines))["status"] == "pulling manifest"
         revoke(gateway, text)
@@ -180,12 +185,14 @@ class Watched:
 def test_a_file_that_is_not_what_its_digest_says_is_refused_by_the_node(gateway, key):
     address, zeros = f"{gateway.program.url}/ollama/api/blobs/sha256:", "0" * 64
     headers = {"Authorization": f"Bearer {key}"}
-    refused = requests.post(address + zeros, data=b"weights", headers=headers, timeout=30)
+    refused = requests.post(address + zeros, data=b"weights", headers=headers, timeout=PATIENCE_SECONDS)
     assert refused.status_code == 400
     assert "digest mismatch" in refused.json()["error"]
-    assert requests.head(address + zeros, headers=headers, timeout=30).status_code == 404
+    assert requests.head(address + zeros, headers=headers, timeout=PATIENCE_SECONDS).status_code == 404
     for wrong in ("x", "../../etc/passwd", zeros[1:]):
-        assert requests.post(address + wrong, data=b"weights", headers=headers, timeout=30).status_code in {400, 404}
+        assert requests.post(
+            address + wrong, data=b"weights", headers=headers, timeout=PATIENCE_SECONDS
+        ).status_code in {400, 404}
 
 
 def test_a_client_that_breaks_off_its_upload_leaves_nothing(gateway, key):
@@ -196,9 +203,9 @@ def test_a_client_that_breaks_off_its_upload_leaves_nothing(gateway, key):
     headers = {"Authorization": f"Bearer {key}"}
     address = f"{gateway.program.url}/ollama/api/blobs/sha256:{'1' * 64}"
     with pytest.raises((ConnectionAbortedError, requests.RequestException)):
-        requests.post(address, data=broken(), headers=headers, timeout=30)
+        requests.post(address, data=broken(), headers=headers, timeout=PATIENCE_SECONDS)
     gateway.server.wait_for(lambda stats: stats["in_flight"] == 0)
-    assert requests.head(address, headers=headers, timeout=30).status_code == 404
+    assert requests.head(address, headers=headers, timeout=PATIENCE_SECONDS).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -236,10 +243,12 @@ def test_bad_requests_change_nothing(gateway, key, path, body, answer):
 def test_a_node_is_named_and_another_name_is_refused(gateway, key):
     headers = {"Authorization": f"Bearer {key}", "X-SutazAI-Node": "ollama"}
     address = f"{gateway.program.url}/ollama/api/pull"
-    pulled = requests.post(address, json={"model": "pullable", "stream": False}, headers=headers, timeout=30)
+    pulled = requests.post(
+        address, json={"model": "pullable", "stream": False}, headers=headers, timeout=PATIENCE_SECONDS
+    )
     assert (pulled.json(), pulled.headers["X-SutazAI-Node"]) == ({"status": "success"}, "ollama")
     wrong = {**headers, "X-SutazAI-Node": "größer".encode()}
-    refused = requests.post(address, json={"model": "pullable"}, headers=wrong, timeout=30)
+    refused = requests.post(address, json={"model": "pullable"}, headers=wrong, timeout=PATIENCE_SECONDS)
     assert refused.status_code == 400
     assert refused.json()["error"].endswith("The nodes are: ollama.")
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.ollama_server import OllamaTestProcess, answers
-from tests.program import Program, wait_for
+from tests.program import PATIENCE_SECONDS, Program, wait_for
 
 MODELS = ("--model", "embedder", "--model", "tinyllama")
 DIMENSIONS = 64
@@ -32,7 +32,7 @@ class Pool:
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
         spelled = {name.replace("_", "-"): value for name, value in headers.items()}
         given = {"Authorization": f"Bearer {self.key}", **spelled}
-        return requests.request(method, self.program.url + path, json=body, headers=given, timeout=60)
+        return requests.request(method, self.program.url + path, json=body, headers=given, timeout=PATIENCE_SECONDS)
 
     def embed(self, texts: list[str], *, cache: str = "no", **headers: str) -> requests.Response:
         body = {"model": "embedder", "input": texts}
@@ -151,7 +151,7 @@ def test_a_part_that_fails_fails_the_call_and_ends_the_others(pool):
     texts[PART - 1] = "[[status400]] this one"
     response = pool.embed(texts)
     assert (response.status_code, response.json()) == (400, {"error": "status 400 on demand"})
-    wait_for(lambda: not pool.unfinished(), "the others are ended", seconds=60)
+    wait_for(lambda: not pool.unfinished(), "the others are ended")
     for server in pool.servers:
         server.wait_for(lambda stats: stats["in_flight"] == 0)
 
@@ -165,7 +165,7 @@ def test_a_client_that_leaves_ends_all_parts(pool):
             headers={"Authorization": f"Bearer {pool.key}"},  # and no wish about the cache
             timeout=2,
         )
-    wait_for(lambda: not pool.unfinished(), "all parts are ended", seconds=60)
+    wait_for(lambda: not pool.unfinished(), "all parts are ended")
     for server in pool.servers:
         server.wait_for(lambda stats: stats["in_flight"] == 0)
         assert server.stats()["aborted"] > 0

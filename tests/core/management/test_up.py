@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.program import ROLES, Program
+from tests.program import PATIENCE_SECONDS, ROLES, Program
 from tests.services.server import free_port
 
 
@@ -30,7 +30,7 @@ def are_replaced(program: Program, before: dict[str, list[int]]) -> bool:
 def ask(program: Program, key: str, **body: str) -> dict[str, Any]:
     """Chat with the agent that answers whoever names none."""
     headers = {"Authorization": f"Bearer {key}"}
-    response = requests.post(f"{program.url}/api/v1/chat/", json=body, headers=headers, timeout=30)
+    response = requests.post(f"{program.url}/api/v1/chat/", json=body, headers=headers, timeout=PATIENCE_SECONDS)
     response.raise_for_status()
     return response.json()
 
@@ -49,7 +49,7 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(program, wait_until):
     )
 
     # The first operator and the key are in the audit log, and sealed a moment later.
-    wait_until(lambda: program.manage("audit", "verify") == "2 sealed entries are intact.", timeout_seconds=60)
+    wait_until(lambda: program.manage("audit", "verify") == "2 sealed entries are intact.")
 
     refused = program.try_another()
     assert refused.returncode == 1
@@ -60,13 +60,13 @@ def test_the_group_serves_heals_and_leaves_nothing_behind(program, wait_until):
 
     os.kill(program.pids("web")[0], signal.SIGKILL)
     wait_until(lambda: program.says("Unexpected exit from worker-1"))
-    wait_until(program.answers, timeout_seconds=60)
+    wait_until(program.answers)
 
     before = {role: program.pids(role) for role in ROLES}
     assert {role: len(pids) for role, pids in before.items()} == dict.fromkeys(ROLES, 1)
     program.manage("restart")
-    wait_until(lambda: are_replaced(program, before), timeout_seconds=60)
-    wait_until(program.is_ready, timeout_seconds=60)
+    wait_until(lambda: are_replaced(program, before))
+    wait_until(program.is_ready)
 
     program.process.send_signal(signal.SIGINT)
     assert program.process.wait(30) == 0

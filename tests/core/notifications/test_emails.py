@@ -160,7 +160,7 @@ def test_a_new_device_is_told_by_email_by_the_running_program(program, wait_unti
 
     sign_in("first app")
     sign_in("second app")
-    wait_until(lambda: server.messages, timeout_seconds=30)
+    wait_until(lambda: server.messages)
     (message,) = server.messages
     assert (message["To"], message["Subject"]) == ("op@example.com", "SutazAI: New sign-in to your account")
     assert f"http://localhost:{running.port}/settings" in message.get_content()

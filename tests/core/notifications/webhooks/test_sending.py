@@ -342,6 +342,6 @@ def test_a_new_sign_in_is_told_by_the_running_program(program, wait_until):
         who = {"email": "operator", "password": "a long password"}
         response = requests.post(f"{running.url}/api/auth/login/", json=who, headers={"User-Agent": agent}, timeout=30)
         assert response.status_code == 200
-    wait_until(lambda: receiver.received, timeout_seconds=30)
+    wait_until(lambda: receiver.received)
     (request,) = receiver.received
     assert b"New sign-in of operator" in request.body

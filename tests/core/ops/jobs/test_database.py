@@ -177,7 +177,7 @@ def test_what_autovacuum_has_just_done_is_not_done_again(eager_autovacuum):
     run()
     by_hand = done("")
     leave_dead_rows(100)
-    wait_for(lambda: all(done("auto")), "autovacuum came by", seconds=60)
+    wait_for(lambda: all(done("auto")), "autovacuum came by")
     would = maintenance.preview("vacuum_database")
     assert f"Autovacuum had just vacuumed and analysed {TABLE}." in would
     row = run()
