@@ -1,9 +1,9 @@
 """The console's page of backups: a worker makes one and tries it while the operator looks."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from tests.browser.looks import CONSOLE, check
 from tests.program import wait_for
 
 pytestmark = pytest.mark.chromium
@@ -20,7 +20,7 @@ def test_an_operator_makes_the_first_backup_and_has_it_tried(page: Page) -> None
     page.goto("/admin/")
     page.get_by_role("link", name="Backups").click()
     expect(page.get_by_text("There is no backup yet")).to_be_visible()
-    check(page)
+    check(page, part=CONSOLE)
 
     page.get_by_role("button", name="Back up now").focus()
     page.keyboard.press("Enter")
@@ -30,22 +30,8 @@ def test_an_operator_makes_the_first_backup_and_has_it_tried(page: Page) -> None
     page.get_by_role("button", name="Try the newest").click()
     wait_for(lambda: shows(page, "Passed"), "the backup was tried")
     expect(page.get_by_text("The newest good backup was tried")).to_be_visible()
-    check(page)
+    check(page, part=CONSOLE)
 
     page.locator("#result_list a[href*='/change/']").first.click()
     expect(page.get_by_text("checksums are right")).to_be_visible()
-    check(page)
-
-
-def check(page: Page) -> None:
-    """It fits phones, and everybody, in light and dark."""
-    for width in (390, 1440):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.reload()
-            page.wait_for_load_state("networkidle")
-            found = Axe().run(page, context="#main")
-            assert found.violations_count == 0, found.generate_report()
-    page.emulate_media(color_scheme="light")
+    check(page, part=CONSOLE)

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.browser.looks import CONSOLE, check, fits
 from tests.browser.talk import ask, last_answer, pace
 from tests.ollama_server import OllamaTestProcess
 
@@ -158,10 +159,6 @@ def test_it_works_with_the_keyboard_alone(page: Page) -> None:
     expect(page.get_by_label("Message")).to_be_focused()
 
 
-def fits(page: Page) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
-
-
 def test_nothing_is_wider_than_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto("/admin/playground/")
@@ -180,3 +177,13 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
             page.goto(first.get_attribute("href") or "")
             too_wide += [] if fits(page) else [page.url]
     assert too_wide == []
+
+
+@pytest.mark.parametrize(
+    "page_name", ["health", "core/maintenancerun", "core/slowquery", "cache", "pools", "workers", "core/backup"]
+)
+def test_pages_of_operations_are_one_click_away_and_can_be_used_by_everybody(page: Page, page_name: str) -> None:
+    page.goto("/admin/")
+    assert page.locator(f"a[href='/admin/{page_name}/']").count()
+    page.goto(f"/admin/{page_name}/")
+    check(page, part=CONSOLE)

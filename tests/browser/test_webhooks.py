@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.browser import program_for
+from tests.browser.looks import CONSOLE, check
 from tests.ollama_server import OllamaTestProcess
 from tests.program import Program
 from tests.servers import Receiver
@@ -35,13 +35,13 @@ def test_an_operator_adds_a_webhook_tries_it_and_mends_it(page: Page, receiver: 
     page.goto("/admin/")
     page.get_by_role("link", name="Webhooks").click()
     expect(page.get_by_text("A webhook tells another program")).to_be_visible()
-    check(page)
+    check(page, part=CONSOLE)
     page.goto(DELIVERIES)
     expect(page.get_by_text("Nothing was sent to a webhook so far.")).to_be_visible()
-    check(page)
+    check(page, part=CONSOLE)
 
     page.goto(f"{LIST}add/")
-    check(page)
+    check(page, part=CONSOLE)
     page.get_by_label("Name").fill("ops-room")
     page.get_by_label("Address").fill("http://192.168.1.7/hook")
     page.get_by_label("Alert").check()
@@ -51,7 +51,7 @@ def test_an_operator_adds_a_webhook_tries_it_and_mends_it(page: Page, receiver: 
     page.get_by_label("Address").fill(receiver.url)
     page.locator("[name=_save]").click()
     expect(page.locator("#webhook-secret")).to_contain_text("whsec_")
-    check(page, again=False)
+    check(page, part=CONSOLE, again=False)
     page.get_by_role("link", name="I have copied it").click()
 
     receiver.answers, receiver.text = [500], "The kettle is on fire"
@@ -59,17 +59,17 @@ def test_an_operator_adds_a_webhook_tries_it_and_mends_it(page: Page, receiver: 
     page.keyboard.press("Enter")
     expect(page.get_by_text("ops-room did not take it. It answered 500: The kettle is on fire")).to_be_visible()
     expect(page.get_by_text("Mend the receiver")).to_be_visible()
-    check(page)
+    check(page, part=CONSOLE)
     page.goto("/admin/")
     expect(page.get_by_text("The webhook ops-room does not take what it is sent")).to_be_visible()
     page.goto(LIST)
     expect(page.get_by_role("row", name="ops-room")).to_contain_text("It answered 500")
-    check(page)
+    check(page, part=CONSOLE)
 
     page.get_by_role("link", name="What was sent").click()
-    check(page)
+    check(page, part=CONSOLE)
     page.get_by_role("link", name="Test of the webhook ops-room").click()
-    check(page)
+    check(page, part=CONSOLE)
     receiver.text = ""
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("ops-room took it: it answered 204.")).to_be_visible()
@@ -77,18 +77,3 @@ def test_an_operator_adds_a_webhook_tries_it_and_mends_it(page: Page, receiver: 
     assert len({request.headers["webhook-id"] for request in receiver.received}) == 1
     page.goto(LIST)
     expect(page.get_by_role("row", name="ops-room")).to_contain_text("Works")
-
-
-def check(page: Page, *, again: bool = True) -> None:
-    """It fits phones, and everybody, in light and dark. again: whether the page can be loaded anew."""
-    for width in (390, 1440):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            if again:
-                page.reload()
-                page.wait_for_load_state("networkidle")
-            found = Axe().run(page, context="#main")
-            assert found.violations_count == 0, found.generate_report()
-    page.emulate_media(color_scheme="light")
