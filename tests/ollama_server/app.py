@@ -71,9 +71,9 @@ class App:
             load_seconds=load_seconds,
             keep_alive=keep_alive,
         )
-        generator = Generator(self._scheduler, self.stats)
-        native = NativeApi(self._catalogue, self._scheduler, generator, self.stats, self._controlled)
-        self._routes = self._make_routes(native, OpenAiApi(self._catalogue, native, generator))
+        self._generator = Generator(self._scheduler, self.stats)
+        native = NativeApi(self._catalogue, self._scheduler, self._generator, self.stats, self._controlled)
+        self._routes = self._make_routes(native, OpenAiApi(self._catalogue, native, self._generator))
 
     def _make_routes(self, native: NativeApi, compatible: OpenAiApi) -> dict[str, dict[str, Handler]]:
         """Methods by path; a path that ends in "/*" stands for one more part."""
@@ -159,17 +159,18 @@ class App:
     async def _control(self, request: Request, reply: Reply) -> None:
         """Change the server while it runs.
 
-        {"reset": true, "faults": [{"knobs": "cut3", "path", "model", "prompt", "times"}], "parallel": 4,
-        "max_queue": 1, "max_loaded": 1, "load_seconds": 0.5, "keep_alive": 60, "install": [names], "remove": [names]}
+        {"reset": true, "release": true, "faults": [{"knobs": "cut3", "path", "model", "prompt", "times"}],
+        "parallel": 4, "max_queue": 1, "max_loaded": 1, "load_seconds": 0.5, "keep_alive": 60, "install": [names],
+        "remove": [names]}
         """
         body: dict[str, Any] = json.loads(request.body)
         if body.pop("reset", False):
             self.stats.reset()
             self._faults.clear()
-        for name in body.pop("install", []):
-            self._catalogue.install(name)
-        for name in body.pop("remove", []):
-            self._catalogue.delete(name)
+            self._generator.hold_again()
+        if body.pop("release", False):
+            self._generator.release()
+        self._change_models(body.pop("install", []), body.pop("remove", []))
         if (faults := body.pop("faults", None)) is not None:
             self._faults = [_fault(fault) for fault in faults]
         for name in ("parallel", "max_queue", "max_loaded", "load_seconds", "keep_alive"):
@@ -178,6 +179,12 @@ class App:
         if body:
             raise Refusal(400, f"unknown control: {', '.join(body)}")
         reply.json(200, {})
+
+    def _change_models(self, installed: list[str], removed: list[str]) -> None:
+        for name in installed:
+            self._catalogue.install(name)
+        for name in removed:
+            self._catalogue.delete(name)
 
 
 def _fault(value: dict[str, Any]) -> Fault:

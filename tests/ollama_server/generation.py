@@ -146,6 +146,15 @@ class Generator:
     def __init__(self, scheduler: Scheduler, stats: Stats) -> None:
         self._scheduler = scheduler
         self._stats = stats
+        self._may_go_on = asyncio.Event()
+
+    def release(self) -> None:
+        """Let the answers that are held go on, and all that come after them."""
+        self._may_go_on.set()
+
+    def hold_again(self) -> None:
+        """Hold answers from now on that are to be held."""
+        self._may_go_on = asyncio.Event()
 
     async def run(self, job: Job, reply: Reply, wire: Format, *, stream: bool) -> None:
         """Answer a job in a wire format."""
@@ -171,10 +180,7 @@ class Generator:
             await asyncio.sleep(job.knobs.f / 1000)
         answer.first_token = time.monotonic()
         fault, stop = _late_fault(job.knobs, len(answer.tokens))
-        if stream:
-            await self._stream(job, answer, reply, wire, stop)
-        elif job.knobs.d:
-            await asyncio.sleep(job.knobs.d / 1000 * max(stop - 1, 0))
+        await self._tell(job, answer, reply, wire, stop, stream=stream)
         if fault is not None:
             await _commit_late_fault(fault, answer, reply, wire, stream=stream)
             return
@@ -187,15 +193,28 @@ class Generator:
             reply.end()
         self._stats.finished(job.prompt)
 
-    async def _stream(self, job: Job, answer: Answer, reply: Reply, wire: Format, stop: int) -> None:
+    async def _tell(self, job: Job, answer: Answer, reply: Reply, wire: Format, stop: int, *, stream: bool) -> None:
+        """Take the time that tokens take, and write them where they are streamed."""
+        written = 0
+        if job.knobs.hold is not None:
+            written = min(job.knobs.hold, stop)
+            if stream:
+                await self._stream(job, answer, reply, wire, range(written))
+            await self._may_go_on.wait()
+        if stream:
+            await self._stream(job, answer, reply, wire, range(written, stop))
+        elif job.knobs.d:
+            await asyncio.sleep(job.knobs.d / 1000 * max(stop - 1, 0))
+
+    async def _stream(self, job: Job, answer: Answer, reply: Reply, wire: Format, tokens: range) -> None:
         if job.knobs.split is not None:
-            for index in range(stop):
+            for index in tokens:
                 await self._write(job, reply, wire.content_type, [wire.render(answer, index, index + 1)])
                 await asyncio.sleep((job.knobs.d or 0) / 1000)
         elif job.knobs.d:
-            await _Pump(reply, wire, answer, stop, job.knobs.d / 1000).finished
-        elif stop:
-            reply.write(wire.content_type, [wire.render(answer, index, index + 1) for index in range(stop)])
+            await _Pump(reply, wire, answer, tokens, job.knobs.d / 1000).finished
+        elif tokens:
+            reply.write(wire.content_type, [wire.render(answer, index, index + 1) for index in tokens])
 
     async def _write(self, job: Job, reply: Reply, content_type: str, parts: list[bytes]) -> None:
         if job.knobs.split is None:
@@ -211,12 +230,12 @@ class Generator:
 class _Pump:
     """Writes one token per interval by timer callbacks: a task switch per token would double the CPU."""
 
-    def __init__(self, reply: Reply, wire: Format, answer: Answer, stop: int, seconds: float) -> None:
+    def __init__(self, reply: Reply, wire: Format, answer: Answer, tokens: range, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self.finished: asyncio.Future[None] = self._loop.create_future()
-        self._reply, self._wire, self._answer, self._stop = reply, wire, answer, stop
+        self._reply, self._wire, self._answer, self._stop = reply, wire, answer, tokens.stop
         self._seconds = seconds
-        self._index = 0
+        self._index = tokens.start
         self._due = self._loop.time()
         self._tick()
 

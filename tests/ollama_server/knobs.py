@@ -5,6 +5,7 @@ f200       the first byte after 200 ms        d50   each further token (or step 
 l500       loading takes 500 ms               p8    8 slots for this model
 think3     3 thinking tokens (when thinking)
 split1     send the bytes one by one, each in a TCP segment of its own
+hold3      after 3 tokens, wait until the server is told to go on: control(release=True)
 ascii      escape every other character, which Ollama itself does not
 
 hang       take the request and never answer  reset  take it and break the connection
@@ -21,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knobs:
-    """None means not asked for. Times in milliseconds; stall, cut, error and eof in tokens sent before."""
+    """None means not asked for. Times in milliseconds; hold, stall, cut, error and eof in tokens sent before."""
 
     t: int | None = None
     f: int | None = None
@@ -30,6 +31,7 @@ class Knobs:
     p: int | None = None
     think: int | None = None
     split: int | None = None
+    hold: int | None = None
     ascii: int | None = None
     hang: int | None = None
     reset: int | None = None

@@ -409,17 +409,30 @@ def test_case_38_split_bytes_make_identical_text(official: ollama.Client) -> Non
 
 def test_slots_are_granted_one_after_another(server: OllamaTestServer, raw: httpx.Client) -> None:
     server.control(parallel=2)
-    body = {"model": "double:t30-d10", "messages": HELLO}
+    body = {"model": "double:hold0", "messages": HELLO}
     threads = [
         threading.Thread(target=httpx.post, args=(f"{server.url}/api/chat",), kwargs={"json": body}) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
-    stats = server.wait_for(lambda stats: stats["loaded"].get("double:t30-d10") == 4)
+    stats = server.wait_for(lambda stats: stats["loaded"].get("double:hold0") == 4)
     assert stats["prompts_started"] == {"hello": 2}
+    server.control(release=True)
     for thread in threads:
         thread.join()
     assert server.stats()["prompts_finished"] == {"hello": 4}
+
+
+def test_an_answer_is_held_until_it_may_go_on(server: OllamaTestServer, raw: httpx.Client) -> None:
+    for _ in range(2):
+        with raw.stream("POST", "/api/chat", json={"model": "double:t5-hold2", "messages": HELLO}) as response:
+            lines = response.iter_lines()
+            begun = [json.loads(next(lines)) for _ in range(2)]
+            server.control(release=True)
+            rest = [json.loads(line) for line in lines]
+        assert [line["done"] for line in begun + rest] == [False] * 5 + [True]
+        assert raw.post("/api/chat", json={"model": "double:t5-hold2", "messages": HELLO, "stream": False}).is_success
+        server.control(reset=True)
 
 
 def test_a_controlled_fault_strikes_as_often_as_asked(server: OllamaTestServer, raw: httpx.Client) -> None:

@@ -73,7 +73,7 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 SLOTS = 4
-SILENCE_SECONDS = 1.5
+SILENCE_SECONDS = 1.5  # for nodes that fall silent
 
 
 class Clients:
@@ -153,6 +153,18 @@ class Pair:
     def nodes(self) -> dict[str, Any]:
         return {node["url"]: node for node in self.api("GET", "/api/v1/nodes/")["results"]}
 
+    def limit_silence(self, server: OllamaTestProcess, *, first_byte_seconds: float, gap_seconds: float) -> None:
+        """Say how long a node may be silent."""
+        limits = {"first_byte_timeout_seconds": first_byte_seconds, "gap_timeout_seconds": gap_seconds}
+        node = self.nodes()[server.url]
+        if limits.items() - node.items():
+            self.api("PATCH", f"/api/v1/nodes/{node['id']}/", limits)
+
+    def release(self) -> None:
+        """Let all answers go on that are held."""
+        for server in self.servers:
+            server.control(release=True)
+
     def is_open(self, server: OllamaTestProcess) -> bool:
         """Tell whether the circuit breaker of a server's node keeps calls from it."""
         return self.nodes()[server.url]["breaker_state"] != "closed"
@@ -161,14 +173,15 @@ class Pair:
         return self.api("GET", f"/api/v1/tasks/{call.task}/")
 
     def heal(self) -> None:
-        """Have both servers run, without faults, no task under way, and nothing known against the nodes.
+        """Have both servers run without faults, no task under way, and nothing known against the nodes.
 
-        Suspicions are taken back as well: a look that began under faults may end after them.
+        Suspicions are taken back as well: a look that began under faults may end after them. Nodes may be slow.
         """
         for server in self.servers:
             if server.process.poll() is not None:
                 server.start()
             server.control(reset=True, faults=[], install=["tinyllama"])
+            self.limit_silence(server, first_byte_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS)
         wait_for(self._is_idle, "no task is left")
         for name in ("one", "two"):
             self.api("POST", f"/api/v1/circuit-breaker/node:{name}/reset/", {})
@@ -195,12 +208,7 @@ def running_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     ):
         program.manage("register_node", "--name", "one", "--url", one.url)
         program.manage("register_node", "--name", "two", "--url", two.url)
-        pair = Pair(program, one, two, lane, program.manage("create_api_key", "--user", "operator"))
-        limits = {"first_byte_timeout_seconds": SILENCE_SECONDS, "gap_timeout_seconds": SILENCE_SECONDS}
-        for node in pair.nodes().values():
-            if node["kind"] == "ollama":
-                pair.api("PATCH", f"/api/v1/nodes/{node['id']}/", limits)
-        yield pair
+        yield Pair(program, one, two, lane, program.manage("create_api_key", "--user", "operator"))
 
 
 @pytest.fixture
