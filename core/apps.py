@@ -26,8 +26,10 @@ class CoreConfig(AppConfig):
         from core.ops.alerts import platform, watch  # noqa: F401
 
         if settings.REDIS_URL:
-            # Threads that were the first to need it, at the same time, would each find half of it.
-            import core.net.redis  # noqa: F401
+            # Threads that were the first to need it, at the same time, would each make one.
+            from core.net.redis import pool
+
+            pool()
 
         post_migrate.connect(ensure_default_team, sender=self)
         post_migrate.connect(roles.sync_groups)

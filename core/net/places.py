@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import functools
 import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from cachetools import cached
 from django.conf import settings
 
 from core.net.calls import Target, Timeouts
@@ -143,7 +143,7 @@ class Places:
                 del self._queues[target]  # targets come and go
 
 
-@functools.cache
+@cached({}, lock=threading.Lock())  # the same for threads that are the first to ask, at the same time
 def places(name: str) -> Places:
     """Return the process's places of that name, with the limits of the settings."""
     return Places(name, limit=settings.POOL_CONNECTIONS[name], wait_seconds=settings.POOL_WAIT_SECONDS)

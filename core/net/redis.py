@@ -4,12 +4,12 @@ Django's cache, which does without Redis while it is away.
 Imported only where Redis is used.
 """
 
-import functools
 import logging
 import threading
 import time
 from typing import Any
 
+from cachetools import cached
 from django.core.cache.backends.locmem import LocMemCache
 from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
@@ -100,12 +100,12 @@ class Cache(RedisCache):
 
 
 def pool() -> Pool:
-    """The process's pool; asking for it opens no connection."""
+    """The process's pool, made when Django is ready; asking for it opens no connection."""
     found: Pool = get_redis_connection("default").connection_pool
     return found
 
 
-@functools.cache
+@cached({}, lock=threading.Lock())
 def single_connection(url: str, timeout_seconds: float) -> Redis:
     """One connection that is kept, and fails at once: a failure is an answer, not a reason to try again."""
     return Redis.from_url(

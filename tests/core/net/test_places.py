@@ -5,9 +5,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
+from core.net import places as module
 from core.net.calls import Target
 from core.net.places import NAMES, Counters, Places, places
 
@@ -114,3 +116,18 @@ def test_the_settings_limit_the_named_ones(settings):
     places.cache_clear()
     with pytest.raises(KeyError):
         places("another")
+
+
+def test_threads_that_are_the_first_to_ask_get_the_same(monkeypatch):
+    together = threading.Barrier(4)
+
+    class Slow(Places):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            together.wait(20)  # all of them make one
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(module, "Places", Slow)
+    monkeypatch.setattr(places, "cache", {})
+    with ThreadPoolExecutor(together.parties) as threads:
+        made = list(threads.map(places, ["external"] * together.parties))
+    assert len(set(made)) == 1

@@ -1,5 +1,8 @@
 """The pool of connections to Redis."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,6 +56,17 @@ def test_a_server_that_is_away_is_counted():
 def test_the_settings_make_it_the_pool_of_the_cache(with_redis_pool):
     assert isinstance(redis.pool(), Pool)
     assert with_redis_pool.connection_pool is redis.pool()
+
+
+def test_it_is_there_before_any_thread_asks_for_it():
+    """Threads that asked first at the same time would each have one, of which all but one are counted by nobody."""
+    look = "import django; django.setup(); from django_redis.pool import ConnectionFactory as F; print(len(F._pools))"
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "sutazai.settings",
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+    }
+    done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 def test_the_cache_is_in_redis_for_all_processes(redis_url):
