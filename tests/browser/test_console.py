@@ -39,12 +39,13 @@ def test_the_dashboard_draws_real_rows_and_refreshes_itself(page: Page) -> None:
 
 
 def test_an_answer_streams_word_by_word_and_becomes_a_task(page: Page, ollama: OllamaTestProcess) -> None:
-    pace(ollama, "t40-d60")
+    pace(ollama, "t40-hold20")
     page.goto("/admin/playground/")
 
     ask(page, "Hello there")
     expect(page.locator(".c-assistant .c-text").last).to_contain_text("You said")
     early = last_answer(page)
+    ollama.control(release=True)
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
     whole = last_answer(page)
 
@@ -59,7 +60,7 @@ def test_an_answer_streams_word_by_word_and_becomes_a_task(page: Page, ollama: O
 
 
 def test_stop_ends_the_answer_and_the_models_work(page: Page, ollama: OllamaTestProcess) -> None:
-    pace(ollama, "t2000-d50")
+    pace(ollama, "t40-hold20")
     page.goto("/admin/playground/")
 
     ask(page, "Never stop")
@@ -87,7 +88,7 @@ def test_a_conversation_goes_on_in_its_session(page: Page) -> None:
 
 
 def test_the_task_page_shows_a_running_answer_live_and_cancels_it(page: Page, ollama: OllamaTestProcess) -> None:
-    pace(ollama, "t2000-d50")
+    pace(ollama, "t40-hold30")
     page.goto("/admin/playground/")
     ask(page, "Watch me")
     expect(page.locator(".c-assistant footer").last.get_by_role("link", name="Task")).to_be_attached()

@@ -62,12 +62,13 @@ def test_a_message_is_not_lost_that_is_written_before_the_page_can_send_it(page:
 
 
 def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, ollama: OllamaTestProcess) -> None:
-    pace(ollama, "t60-d50")
+    pace(ollama, "t60-hold20")
     page.goto("/chat")
     ask(page, "Take your time")
-    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w19")
     page.reload()
-    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w19")
+    ollama.control(release=True)
     wait_for_the_end(page)
     answer = last_answer(page)
     assert [answer.count(f"w{number} ") for number in range(10, 59)] == [1] * 49
@@ -77,13 +78,14 @@ def test_what_goes_on_is_still_going_on_after_a_reload(page: Page, ollama: Ollam
 def test_an_answer_survives_the_death_of_the_server_that_sends_it(
     page: Page, program: Program, ollama: OllamaTestProcess, complaints: list[str]
 ) -> None:
-    pace(ollama, "t80-d50")
+    pace(ollama, "t80-hold20")
     page.goto("/chat")
     ask(page, "Hold on")
-    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w5")
+    expect(page.locator(".c-assistant .c-text").last).to_contain_text("w19")
     for pid in [*program.pids("web-master"), *program.pids("web")]:
         with suppress(ProcessLookupError):  # the death of one may have been that of another
             os.kill(pid, signal.SIGKILL)
+    ollama.control(release=True)
     wait_for_the_end(page)
     answer = last_answer(page)
     assert [answer.count(f"w{number} ") for number in range(10, 79)] == [1] * 69
@@ -92,7 +94,7 @@ def test_an_answer_survives_the_death_of_the_server_that_sends_it(
 
 
 def test_stop_stops_and_ask_again_asks_again(page: Page, ollama: OllamaTestProcess) -> None:
-    pace(ollama, "t2000-d50")
+    pace(ollama, "t40-hold20")
     page.goto("/chat")
     ask(page, "Never stop")
     expect(page.locator(".c-assistant .c-text").last).to_contain_text("You said")

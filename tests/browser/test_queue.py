@@ -34,7 +34,7 @@ def cancel_all(page: Page) -> None:
 @pytest.fixture
 def waiting(page: Page, ollama: OllamaTestProcess) -> Iterator[list[str]]:
     """Two tasks that wait, on an open page of the queue."""
-    pace(ollama, "t2000-d50")
+    pace(ollama, "t40-hold20")
     page.goto("/admin/queue/")
     tasks = submit(page, SLOTS + 2)
     expect(page.locator("tbody tr")).to_have_count(2)  # by itself
