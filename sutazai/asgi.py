@@ -42,6 +42,7 @@ from core.models import Process  # isort: skip
 from core.ops import health, metrics, pools, sightings, slow_queries, traffic  # isort: skip
 from core.ops.alerts import watch  # isort: skip
 from core.ops.heartbeat import heartbeat  # isort: skip
+from core.postgresql import pool as database_pool  # isort: skip
 
 die_with_parent()
 
@@ -89,6 +90,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 async def _lifespan(receive: Receive, send: Send) -> None:
     await receive()
     tracing.start("web")
+    database_pool.keep_ready()
     service.start()
     health.start()
     sealer.start()

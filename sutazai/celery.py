@@ -25,11 +25,13 @@ def log_as_everybody_does(**_: Any) -> None:
 
 
 @celeryd_after_setup.connect
-def trace_the_worker(**_: Any) -> None:
+def prepare_the_worker(**_: Any) -> None:
     """Begin before the first message is taken, which may be there already."""
     from core import tracing  # noqa: PLC0415 - Django is not set up when this module is imported
+    from core.postgresql import pool  # noqa: PLC0415 - as above
 
     tracing.start("worker")
+    pool.keep_ready()
 
 
 @worker_ready.connect

@@ -118,8 +118,7 @@ def _queries() -> float:
 
 
 def start(process: str) -> None:
-    """Have database connections ready, and tell of this process's pools from now on. process: its name, as WEB."""
-    database_pool.keep_ready()
+    """Tell of this process's pools from now on. process: its name, as WEB."""
     publisher = Publisher(process)
 
     def publish() -> None:

@@ -11,7 +11,10 @@ READY_CONNECTIONS = 10
 
 
 def keep_ready() -> None:
-    """Open connections before they are needed."""
+    """Open connections before they are needed.
+
+    To be called before any thread asks for one: those that it was given would come on top, beyond the limit too.
+    """
     if pool := _pool():
         pool.open()
         pool.resize(min(READY_CONNECTIONS, pool.max_size), pool.max_size)

@@ -146,6 +146,10 @@ class OllamaTestProcess(RemoteControl):
         self.process.terminate()
         self._wait()
 
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
     def start(self) -> None:
         """Start the process, and wait until it listens."""
         root = Path(__file__).resolve().parents[2]

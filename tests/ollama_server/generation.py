@@ -153,7 +153,8 @@ class Generator:
         self._may_go_on.set()
 
     def hold_again(self) -> None:
-        """Hold answers from now on that are to be held."""
+        """Let the answers that are held go on, but none that come after them."""
+        self._may_go_on.set()
         self._may_go_on = asyncio.Event()
 
     async def run(self, job: Job, reply: Reply, wire: Format, *, stream: bool) -> None:

@@ -161,9 +161,10 @@ class Pair:
             self.api("PATCH", f"/api/v1/nodes/{node['id']}/", limits)
 
     def release(self) -> None:
-        """Let all answers go on that are held."""
+        """Let all answers go on that are held by servers that live."""
         for server in self.servers:
-            server.control(release=True)
+            if server.is_alive:
+                server.control(release=True)
 
     def is_open(self, server: OllamaTestProcess) -> bool:
         """Tell whether the circuit breaker of a server's node keeps calls from it."""
@@ -178,7 +179,7 @@ class Pair:
         Suspicions are taken back as well: a look that began under faults may end after them. Nodes may be slow.
         """
         for server in self.servers:
-            if server.process.poll() is not None:
+            if not server.is_alive:
                 server.start()
             server.control(reset=True, faults=[], install=["tinyllama"])
             self.limit_silence(server, first_byte_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS)

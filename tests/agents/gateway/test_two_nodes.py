@@ -74,7 +74,7 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(autouse=True)
 def as_before(pool: Pool) -> None:
     for server in pool.servers:
-        if server.process.poll() is None:
+        if server.is_alive:
             server.control(reset=True)
 
 
