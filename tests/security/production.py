@@ -6,11 +6,11 @@ from typing import Any
 
 import requests
 
-from tests.program import Program
+from tests.program import PATIENCE_SECONDS, Program
 
 HOST = "sutazai.example"
 PASSWORD = "canary-of-the-operator"
-TIMEOUT = 20
+TIMEOUT = PATIENCE_SECONDS
 SECRETS = (
     "SUTAZAI_SECRET_KEY",
     "SUTAZAI_API_KEY_PEPPER",

@@ -138,9 +138,9 @@ def test_followers_elsewhere_hear_of_what_a_suspect_writes(server, redis_url, tm
     monkeypatch.setenv("REDIS_URL", redis_url)
     with redis.Redis.from_url(redis_url).pubsub(ignore_subscribe_messages=True) as news:
         news.subscribe(wakeups.CHANNEL)
-        news.get_message(timeout=5)  # that it is subscribed
+        news.get_message(timeout=20)  # that it is subscribed
         subprocess.run([sys.executable, "-c", RUNNER, str(task.pk)], check=True, timeout=60)
-        message = news.get_message(timeout=5)
+        message = news.get_message(timeout=20)
     assert message is not None
     assert message["data"] == task.pk.bytes
 

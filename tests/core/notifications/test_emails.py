@@ -18,7 +18,7 @@ from core.ops import maintenance
 from core.tasks import send_notification_email
 from tests.factories import make_user
 from tests.mail_server import MailServer
-from tests.program import Program
+from tests.program import PATIENCE_SECONDS, Program
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -155,7 +155,9 @@ def test_a_new_device_is_told_by_email_by_the_running_program(program, wait_unti
 
     def sign_in(agent: str) -> None:
         who = {"email": "operator", "password": "a long password"}
-        response = requests.post(f"{running.url}/api/auth/login/", json=who, headers={"User-Agent": agent}, timeout=30)
+        response = requests.post(
+            f"{running.url}/api/auth/login/", json=who, headers={"User-Agent": agent}, timeout=PATIENCE_SECONDS
+        )
         assert response.status_code == 200
 
     sign_in("first app")

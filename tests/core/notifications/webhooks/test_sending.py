@@ -24,7 +24,7 @@ from core.notifications.webhooks import Message, sending
 from core.ops import maintenance
 from core.tasks import send_webhook_deliveries
 from tests.factories import make_delivery, make_webhook
-from tests.program import Program
+from tests.program import PATIENCE_SECONDS, Program
 from tests.servers import CUT, HANG, Receiver
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -340,7 +340,9 @@ def test_a_new_sign_in_is_told_by_the_running_program(program, wait_until):
     running.manage("shell", "-c", make)
     for agent in ("first app", "second app"):
         who = {"email": "operator", "password": "a long password"}
-        response = requests.post(f"{running.url}/api/auth/login/", json=who, headers={"User-Agent": agent}, timeout=30)
+        response = requests.post(
+            f"{running.url}/api/auth/login/", json=who, headers={"User-Agent": agent}, timeout=PATIENCE_SECONDS
+        )
         assert response.status_code == 200
     wait_until(lambda: receiver.received)
     (request,) = receiver.received
