@@ -73,7 +73,7 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 SLOTS = 4
-SILENCE_SECONDS = 1.5  # for nodes that fall silent
+SILENCE_SECONDS = 1.5  # of the node that is to fall silent
 
 
 class Clients:
@@ -130,11 +130,15 @@ class Clients:
 
 @dataclass(frozen=True)
 class Pair:
-    """A program with two model servers."""
+    """A program with two model servers, and a third one for those tests alone in which a node falls silent.
+
+    The two may take their time; the third, `silent`, may not.
+    """
 
     program: Program
     one: OllamaTestProcess
     two: OllamaTestProcess
+    silent: OllamaTestProcess
     lane: str
     key: str
 
@@ -153,12 +157,13 @@ class Pair:
     def nodes(self) -> dict[str, Any]:
         return {node["url"]: node for node in self.api("GET", "/api/v1/nodes/")["results"]}
 
-    def limit_silence(self, server: OllamaTestProcess, *, first_byte_seconds: float, gap_seconds: float) -> None:
-        """Say how long a node may be silent."""
-        limits = {"first_byte_timeout_seconds": first_byte_seconds, "gap_timeout_seconds": gap_seconds}
-        node = self.nodes()[server.url]
-        if limits.items() - node.items():
-            self.api("PATCH", f"/api/v1/nodes/{node['id']}/", limits)
+    def use(self, *servers: OllamaTestProcess) -> None:
+        """Have these servers get calls, and no others."""
+        nodes = self.nodes()
+        for server in (self.one, self.two, self.silent):
+            node, is_draining = nodes[server.url], server not in servers
+            if node["is_draining"] != is_draining:
+                self.api("PATCH", f"/api/v1/nodes/{node['id']}/", {"is_draining": is_draining})
 
     def release(self) -> None:
         """Let all answers go on that are held by servers that live."""
@@ -176,15 +181,15 @@ class Pair:
     def heal(self) -> None:
         """Have both servers run without faults, no task under way, and nothing known against the nodes.
 
-        Suspicions are taken back as well: a look that began under faults may end after them. Nodes may be slow.
+        Suspicions are taken back as well: a look that began under faults may end after them.
         """
-        for server in self.servers:
+        for server in (*self.servers, self.silent):
             if not server.is_alive:
                 server.start()
             server.control(reset=True, faults=[], install=["tinyllama"])
-            self.limit_silence(server, first_byte_seconds=PATIENCE_SECONDS, gap_seconds=PATIENCE_SECONDS)
+        self.use(*self.servers)
         wait_for(self._is_idle, "no task is left")
-        for name in ("one", "two"):
+        for name in ("one", "two", "silent"):
             self.api("POST", f"/api/v1/circuit-breaker/node:{name}/reset/", {})
 
     def _is_idle(self) -> bool:
@@ -200,6 +205,7 @@ def running_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     with (
         OllamaTestProcess(*server) as one,
         OllamaTestProcess(*server) as two,
+        OllamaTestProcess(*server) as silent,
         Program(
             folder,
             SUTAZAI_GATEWAY_LANE=lane,
@@ -207,9 +213,12 @@ def running_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             SUTAZAI_TOKENS_PER_DAY=str(10**9),
         ) as program,
     ):
-        program.manage("register_node", "--name", "one", "--url", one.url)
-        program.manage("register_node", "--name", "two", "--url", two.url)
-        yield Pair(program, one, two, lane, program.manage("create_api_key", "--user", "operator"))
+        for name, running in (("one", one), ("two", two), ("silent", silent)):
+            program.manage("register_node", "--name", name, "--url", running.url)
+        pair = Pair(program, one, two, silent, lane, program.manage("create_api_key", "--user", "operator"))
+        limits = {"first_byte_timeout_seconds": SILENCE_SECONDS, "gap_timeout_seconds": SILENCE_SECONDS}
+        pair.api("PATCH", f"/api/v1/nodes/{pair.nodes()[silent.url]['id']}/", limits)
+        yield pair
 
 
 @pytest.fixture
