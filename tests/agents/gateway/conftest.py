@@ -146,6 +146,10 @@ class Pair:
     def servers(self) -> tuple[OllamaTestProcess, OllamaTestProcess]:
         return self.one, self.two
 
+    @property
+    def all_servers(self) -> tuple[OllamaTestProcess, ...]:
+        return *self.servers, self.silent
+
     def api(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.key}"}
         answer = requests.request(
@@ -160,7 +164,7 @@ class Pair:
     def use(self, *servers: OllamaTestProcess) -> None:
         """Have these servers get calls, and no others."""
         nodes = self.nodes()
-        for server in (self.one, self.two, self.silent):
+        for server in self.all_servers:
             node, is_draining = nodes[server.url], server not in servers
             if node["is_draining"] != is_draining:
                 self.api("PATCH", f"/api/v1/nodes/{node['id']}/", {"is_draining": is_draining})
@@ -183,7 +187,7 @@ class Pair:
 
         Suspicions are taken back as well: a look that began under faults may end after them.
         """
-        for server in (*self.servers, self.silent):
+        for server in self.all_servers:
             if not server.is_alive:
                 server.start()
             server.control(reset=True, faults=[], install=["tinyllama"])
