@@ -6,19 +6,21 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.cache import caches
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django_redis import get_redis_connection
 from django_redis.pool import ConnectionFactory
 from pytest_django import DjangoDbBlocker
 from redis import Redis
 
 from core.ops import clock
-from tests import audit_triggers, emptying, remembered
+from tests import audit_triggers, emptying, queries, remembered
 from tests.program import PATIENCE_SECONDS
 from tests.services import SERVICE_VARIABLES
 
@@ -60,6 +62,18 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def nothing_remembered() -> None:
     """Begin with the rows of the test alone, whatever the process has learnt from those of the last one."""
     remembered.forget()
+
+
+@pytest.fixture
+def django_assert_num_queries() -> Callable[[int], AbstractContextManager[CaptureQueriesContext]]:
+    """That of pytest-django, but for the statements of the clock."""
+    return queries.exactly
+
+
+@pytest.fixture
+def django_assert_max_num_queries() -> Callable[[int], AbstractContextManager[CaptureQueriesContext]]:
+    """The same for a number that may not be exceeded."""
+    return queries.at_most
 
 
 def _service_url(marker: str) -> str:
