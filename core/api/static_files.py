@@ -16,6 +16,8 @@ from typing import Any
 from core.api import early
 
 MAX_AGE_SECONDS = 600  # afterwards a browser asks, and hears in a few bytes that nothing has changed
+# What browsers ask for where a page names no icon, such as the pages of the API; and what they get.
+ICON_ADDRESS, ICON = "/favicon.ico", "console/logo.svg"
 PATHSEND = "http.response.pathsend"  # the server reads the file itself
 # Python's own table depends on the machine, and a script of another type is not run.
 TYPES = {
@@ -47,7 +49,10 @@ class StaticFile:
 def collected(root: Path, url: str) -> dict[str, StaticFile]:
     """Read which files there are, by their addresses; no other address ever leads to a file."""
     paths = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
-    return {f"{url}{path.relative_to(root).as_posix()}": _read(path) for path in paths}
+    found = {f"{url}{path.relative_to(root).as_posix()}": _read(path) for path in paths}
+    if icon := found.get(f"{url}{ICON}"):
+        found[ICON_ADDRESS] = icon
+    return found
 
 
 def _read(path: Path) -> StaticFile:

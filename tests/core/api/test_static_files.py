@@ -45,6 +45,14 @@ def test_each_file_has_an_address_and_nothing_else_has(files):
     assert files.keys() == {ADDRESS, "/static/page.svg", "/static/LICENSE"}
 
 
+def test_pages_that_name_no_icon_have_one_too(tmp_path):
+    (tmp_path / "console").mkdir()
+    (tmp_path / "console" / "logo.svg").write_text("<svg/>")
+    icon = static_files.collected(tmp_path, "/static/")["/favicon.ico"]
+    status, headers, body = answer(icon)
+    assert (status, headers[b"content-type"], body) == (200, b"image/svg+xml", b"<svg/>")
+
+
 def test_a_file_comes_with_its_type_and_what_guards_it(files):
     status, headers, body = answer(files[ADDRESS])
     assert (status, body) == (200, b"alert(1)")
