@@ -107,7 +107,7 @@ def test_the_page_of_a_schedule_tells_its_crontab_in_words(strict_page: Page) ->
     assert strict_page.evaluate("window.violations") == []
 
 
-def test_the_pages_of_the_api_do_nothing_that_their_policy_forbids(strict_page: Page, complaints: list[str]) -> None:
+def test_the_pages_of_the_api_do_nothing_that_their_policy_forbids(strict_page: Page) -> None:
     violations = visit(strict_page, "/docs")
     expect(strict_page.locator("#swagger-ui .opblock").first).to_be_visible()
     strict_page.locator("#swagger-ui .opblock-summary").first.click()
@@ -122,7 +122,6 @@ def test_the_pages_of_the_api_do_nothing_that_their_policy_forbids(strict_page: 
     ):
         violations += visit(strict_page, path)
     assert violations == []
-    complaints[:] = [text for text in complaints if "404" not in text]  # those pages name no icon
 
 
 def test_a_script_that_somebody_slips_into_a_page_does_not_run(strict_page: Page, complaints: list[str]) -> None:
@@ -130,7 +129,7 @@ def test_a_script_that_somebody_slips_into_a_page_does_not_run(strict_page: Page
     for path in ("/docs", "/admin/", "/settings"):
         strict_page.goto(path)
         strict_page.evaluate(
-            "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.slipped = 1\">');"
+            "document.body.insertAdjacentHTML('beforeend', '<img src=data:, onerror=\"window.slipped = 1\">');"
             "const made = document.createElement('script'); made.textContent = 'window.slipped = 2';"
             "document.body.append(made)"
         )
