@@ -73,7 +73,8 @@ def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 SLOTS = 4
-SILENCE_SECONDS = 1.5  # of the node that is to fall silent
+NODES = ("one", "two", "silent", "silent-too")
+SILENCE_SECONDS = 1.5  # of nodes that are to fall silent
 
 
 class Clients:
@@ -130,15 +131,15 @@ class Clients:
 
 @dataclass(frozen=True)
 class Pair:
-    """A program with two model servers, and a third one for those tests alone in which a node falls silent.
+    """A program with two model servers, and two more for those tests alone in which nodes fall silent.
 
-    The two may take their time; the third, `silent`, may not.
+    The first two may take their time; the silent ones may not.
     """
 
     program: Program
     one: OllamaTestProcess
     two: OllamaTestProcess
-    silent: OllamaTestProcess
+    silent: tuple[OllamaTestProcess, OllamaTestProcess]
     lane: str
     key: str
 
@@ -148,7 +149,7 @@ class Pair:
 
     @property
     def all_servers(self) -> tuple[OllamaTestProcess, ...]:
-        return *self.servers, self.silent
+        return *self.servers, *self.silent
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.key}"}
@@ -193,7 +194,7 @@ class Pair:
             server.control(reset=True, faults=[], install=["tinyllama"])
         self.use(*self.servers)
         wait_for(self._is_idle, "no task is left")
-        for name in ("one", "two", "silent"):
+        for name in NODES:
             self.api("POST", f"/api/v1/circuit-breaker/node:{name}/reset/", {})
 
     def _is_idle(self) -> bool:
@@ -210,6 +211,7 @@ def running_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         OllamaTestProcess(*server) as one,
         OllamaTestProcess(*server) as two,
         OllamaTestProcess(*server) as silent,
+        OllamaTestProcess(*server) as silent_too,
         Program(
             folder,
             SUTAZAI_GATEWAY_LANE=lane,
@@ -217,11 +219,14 @@ def running_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             SUTAZAI_TOKENS_PER_DAY=str(10**9),
         ) as program,
     ):
-        for name, running in (("one", one), ("two", two), ("silent", silent)):
+        key = program.manage("create_api_key", "--user", "operator")
+        pair = Pair(program, one, two, (silent, silent_too), lane, key)
+        for name, running in zip(NODES, pair.all_servers, strict=True):
             program.manage("register_node", "--name", name, "--url", running.url)
-        pair = Pair(program, one, two, silent, lane, program.manage("create_api_key", "--user", "operator"))
         limits = {"first_byte_timeout_seconds": SILENCE_SECONDS, "gap_timeout_seconds": SILENCE_SECONDS}
-        pair.api("PATCH", f"/api/v1/nodes/{pair.nodes()[silent.url]['id']}/", limits)
+        nodes = pair.nodes()
+        for running in pair.silent:
+            pair.api("PATCH", f"/api/v1/nodes/{nodes[running.url]['id']}/", limits)
         yield pair
 
 
