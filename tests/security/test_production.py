@@ -276,7 +276,7 @@ def test_five_hundred_slow_senders_keep_nobody_else_waiting(production, key):
         for _ in range(5):
             response = ask(production, "GET", "/api/v1/nodes/", headers={"Authorization": f"Bearer {key}"})
             assert response.status_code == 200
-            assert response.elapsed.total_seconds() < 10  # if they held threads, it would be half a minute
+            assert response.elapsed.total_seconds() < 2
         assert all(b" 408 " in connection.recv(65_536) for connection in slow)
     finally:
         for connection in slow:

@@ -54,7 +54,7 @@ def start(task: AgentTask) -> threading.Thread:
 
 
 @pytest.mark.parametrize("message", ["[[hang]]", "[[t100-stall3]]", "[[t1000-d100]]"])
-def test_a_cancelled_run_lets_go_of_the_model_soon(message, server, started_writer, wait_until):
+def test_a_cancelled_run_lets_go_of_the_model_within_two_seconds(message, server, started_writer, wait_until):
     """Also before the answer's headers came, and while the model is silent in the middle of it."""
     make_node(MODEL, url=server.url)
     task = submit_task(make_agent(), message)
@@ -64,7 +64,7 @@ def test_a_cancelled_run_lets_go_of_the_model_soon(message, server, started_writ
     cancelled_at = time.monotonic()
     wait_until(lambda: server.stats()["in_flight"] == 0)
     thread.join(20)
-    assert time.monotonic() - cancelled_at < 10  # a second, where nothing else runs
+    assert time.monotonic() - cancelled_at < 2
     assert AgentTask.objects.get(pk=task.pk).status == AgentTask.Status.CANCELLED
     assert TaskEvent.objects.filter(task=task).order_by("number").last().type == "error"
 

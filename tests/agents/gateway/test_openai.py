@@ -7,8 +7,6 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.program import PATIENCE_SECONDS
-
 HELLO = [{"role": "user", "content": "hello there"}]
 TOOL = {
     "type": "function",
@@ -38,7 +36,7 @@ def test_a_chat_is_answered_whole(gateway):
     assert answer.id.startswith("chatcmpl-")
     task = gateway.ask("GET", f"/api/v1/tasks/{raw.headers['X-SutazAI-Task']}").json()
     assert (task["status"], task["result"]) == ("succeeded", answer.choices[0].message.content)
-    assert 0 <= float(raw.headers["X-SutazAI-Queue-Wait"]) < PATIENCE_SECONDS
+    assert 0 <= float(raw.headers["X-SutazAI-Queue-Wait"]) < 5
     assert raw.headers["X-SutazAI-Node"]
     assert answer.model_extra["sutazai"]["task"] == task["id"]
 
