@@ -7,19 +7,15 @@
 4. Where Django's answer asks to follow a task, the dispatcher does so on the event loop, without a thread.
 
 A request's body is read before a thread is taken, so slow senders hold none, and they have SUTAZAI_BODY_SECONDS.
-Some threads are left to those who only read: writers may have to wait for the database, and keep theirs meanwhile.
+Where more is asked than the threads can answer, some are refused at once: see core/api/shedding.py.
 """
 
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sutazai.settings")
 
-from a2wsgi import WSGIMiddleware
 from django.conf import settings
 from django.db import close_old_connections
 from django.http import HttpResponse
@@ -33,10 +29,11 @@ from agents.engine import service  # isort: skip
 from agents.gateway import asgi as gateway  # isort: skip
 from core import cache, tracing  # isort: skip
 from core.access.watch import Holder, while_wanted  # isort: skip
-from core.api import audit, early, framing, problems, static_files, traces  # isort: skip
+from core.api import audit, early, framing, problems, shedding, static_files, traces  # isort: skip
+from core.api.bridge import Answer, Bridge  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
-from core.asgi import Application, Message, Receive, Scope, Send  # isort: skip
+from core.asgi import Receive, Scope, Send  # isort: skip
 from core.audit import sealer  # isort: skip
 from core.models import Process  # isort: skip
 from core.ops import health, metrics, pools, sightings, slow_queries, traffic  # isort: skip
@@ -46,9 +43,9 @@ from core.postgresql import pool as database_pool  # isort: skip
 
 die_with_parent()
 
-FOLLOW = streams.FOLLOW_HEADER.lower().encode()
-AWAIT = streams.AWAIT_HEADER.lower().encode()
-HOLDER = streams.HOLDER_HEADER.lower().encode()
+# What Django's answer asks the dispatcher to do is for nobody else to read.
+FOLLOW, AWAIT, HOLDER = streams.FOLLOW_HEADER, streams.AWAIT_HEADER, streams.HOLDER_HEADER
+OWN_HEADERS = frozenset({*(name.lower().encode() for name in (FOLLOW, AWAIT, HOLDER)), b"content-length"})
 MAX_INSTANCE = 500  # characters of an address that a problem repeats
 JSON_HEADERS = [
     (b"content-type", b"application/json"),
@@ -65,17 +62,14 @@ SIGNED_OUT = problems.Problem(
 BUSY = problems.Problem(
     503,
     "busy",
-    "The server has too much to write",
+    "The server has too much to do",
     "Nothing was changed. Try again in a moment.",
     retry_after_seconds=problems.DATABASE_RETRY_SECONDS,
 )
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
-READERS_SHARE = 4  # one of so many threads is left to those who only read
 
 _static_files = static_files.collected(settings.STATIC_ROOT, settings.STATIC_URL)
-# Both sides describe the same messages, a2wsgi by its own classes and Django by others.
-_django = cast("Application", WSGIMiddleware(cast("Any", django_application), workers=settings.WEB_THREADS))
-_for_writers = asyncio.Semaphore(settings.WEB_THREADS - settings.WEB_THREADS // READERS_SHARE)
+_django = Bridge(django_application, settings.WEB_THREADS)
+_shares = shedding.Shares(settings.WEB_THREADS, settings.POOL_WAIT_SECONDS)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,55 +174,30 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
         return
     except _ClientGone:
         return  # half a request must not pass for a whole one
-    answer = _Answer(send)
     try:
-        async with _thread_for(scope["method"]):
-            await _django(_plain(scope, body), _replay(body), answer.send)
-    except _NoThread:
+        async with _shares.thread_for(scope["method"], scope["path"]):
+            answer = await _django.ask(scope, body, send)
+    except shedding.NoThread:
         await _refuse(scope, send, BUSY)
         return
-    if answer.follow:
-        await send(answer.start)
-        await while_wanted(_stream(answer, send), Holder.read(answer.holder), _disconnected(receive))
+    if answer:
+        await _pass_on(answer, scope, receive, send)
+
+
+async def _pass_on(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send what Django answered, or what it asks to be sent instead of it."""
+    if task := answer.header(FOLLOW):
+        await send({"type": "http.response.start", "status": answer.status, "headers": _without_own(answer)})
+        await while_wanted(_stream(task, send), Holder.read(answer.header(HOLDER)), _disconnected(receive))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-    elif answer.wait_for:
-        work = _answer_later(answer, send)
-        if not await while_wanted(work, Holder.read(answer.holder), _disconnected(receive)):
+    elif task := answer.header(AWAIT):
+        work = _answer_later(task, answer, send)
+        if not await while_wanted(work, Holder.read(answer.header(HOLDER)), _disconnected(receive)):
             await asyncio.to_thread(_note_signed_out, scope, answer)
-            await _refuse(scope, send, SIGNED_OUT, request_id=answer.request_id)
-
-
-class _NoThread(Exception):
-    """Every thread that writers may have was taken for too long."""
-
-
-@asynccontextmanager
-async def _thread_for(method: str) -> AsyncIterator[None]:
-    """Wait for a thread that a request may have, but not for longer than clients do. Raises _NoThread."""
-    if method in READING:
-        yield
-        return
-    try:
-        async with asyncio.timeout(settings.POOL_WAIT_SECONDS):
-            await _for_writers.acquire()
-    except TimeoutError:
-        raise _NoThread from None
-    try:
-        yield
-    finally:
-        _for_writers.release()
-
-
-def _plain(scope: Scope, body: bytes) -> Scope:
-    """Drop what WSGI cannot tell apart or hold: header names with an underscore, a query that is not ASCII.
-
-    The length is the body's own: for WSGI a body that came in chunks, without a length, would be empty.
-    """
-    framing = {b"content-length", b"transfer-encoding"}
-    headers = [(name, value) for name, value in scope["headers"] if b"_" not in name and name not in framing]
-    headers.append((b"content-length", str(len(body)).encode()))
-    query = bytes(byte for byte in scope["query_string"] if byte < 128)
-    return {**scope, "headers": headers, "query_string": query}
+            await _refuse(scope, send, SIGNED_OUT, request_id=_request_id(answer))
+    else:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -246,54 +215,26 @@ async def _read_body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def _replay(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
-
-
-class _Answer:
-    """Passes Django's answer on, unless it is one that asks to follow a task: that one is kept."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.start: Message = {}
-        self.follow = ""
-        self.wait_for = ""
-        self.holder = ""
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = dict(message["headers"])
-            self.follow = headers.get(FOLLOW, b"").decode()
-            self.wait_for = headers.get(AWAIT, b"").decode()
-            self.holder = headers.get(HOLDER, b"").decode()
-            if self.follow or self.wait_for:
-                own = {FOLLOW, AWAIT, HOLDER, b"content-length"}
-                message["headers"] = [item for item in message["headers"] if item[0] not in own]
-                self.start = message
-        if not self.start:
-            await self._send(message)
-
-    @property
-    def request_id(self) -> str:
-        request_id: bytes = dict(self.start["headers"]).get(b"x-request-id", b"")
-        return request_id.decode()
-
-
-async def _stream(answer: _Answer, send: Send) -> None:
-    task_id, after = answer.follow.split()
+async def _stream(task: str, send: Send) -> None:
+    task_id, after = task.split()
     async for piece in streams.event_stream(uuid.UUID(task_id), int(after)):
         await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
-async def _answer_later(answer: _Answer, send: Send) -> None:
-    task_id = uuid.UUID(answer.wait_for)
+async def _answer_later(task: str, answer: Answer, send: Send) -> None:
+    task_id = uuid.UUID(task)
     await streams.wait_for_end(task_id)
-    response = await asyncio.to_thread(_render, task_id, answer.request_id)
-    kept = [item for item in answer.start["headers"] if item[0] != b"content-type"]
+    response = await asyncio.to_thread(_render, task_id, _request_id(answer))
+    kept = [item for item in _without_own(answer) if item[0] != b"content-type"]
     await _send(send, response.status_code, kept + _headers(response), response.content)
+
+
+def _request_id(answer: Answer) -> str:
+    return answer.header("X-Request-Id")
+
+
+def _without_own(answer: Answer) -> list[tuple[bytes, bytes]]:
+    return [item for item in answer.headers if item[0] not in OWN_HEADERS]
 
 
 def _render(task_id: uuid.UUID, request_id: str) -> HttpResponse:
@@ -303,9 +244,9 @@ def _render(task_id: uuid.UUID, request_id: str) -> HttpResponse:
         close_old_connections()
 
 
-def _note_signed_out(scope: Scope, answer: _Answer) -> None:
+def _note_signed_out(scope: Scope, answer: Answer) -> None:
     try:
-        audit.note_signed_out(early.request_of(scope), Holder.read(answer.holder), answer.request_id)
+        audit.note_signed_out(early.request_of(scope), Holder.read(answer.header(HOLDER)), _request_id(answer))
     finally:
         close_old_connections()
 

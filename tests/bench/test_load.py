@@ -199,9 +199,9 @@ def test_a_run_in_which_all_is_well_is_held():
 @pytest.mark.parametrize(
     "measured",
     [
-        replace(GOOD, run=replace(GOOD.run, lag_p99=5.1)),
+        replace(GOOD, run=replace(GOOD.run, lag_p99=10.1)),
         replace(GOOD, run=replace(GOOD.run, cpu=0.71)),
-        replace(GOOD, costs=replace(GOOD.costs, steal=1.1)),
+        replace(GOOD, costs=replace(GOOD.costs, steal=5.1)),
     ],
 )
 def test_a_generator_or_a_machine_that_was_not_fit_makes_a_run_invalid(measured):

@@ -1,6 +1,5 @@
 """What the dispatcher does before and after Django: the protocol's messages in, the protocol's messages out."""
 
-import asyncio
 import json
 import threading
 import uuid
@@ -14,7 +13,7 @@ from agents.engine import follow, operations
 from agents.engine.submit import cancel
 from agents.models import AgentTask
 from core.access import api_keys, watch
-from core.api import audit
+from core.api import audit, shedding
 from core.models import ApiKey, AuditEntry, User
 from core.ops import metrics
 from sutazai import asgi
@@ -235,44 +234,10 @@ def call_ended_by(end_it: Callable[[], object], key: str, body: bytes = b'{"mess
         thread.join()
 
 
-def test_those_who_only_read_find_a_thread_while_every_writer_waits(monkeypatch, settings):
-    under_way: list[str] = []
-
-    async def run() -> None:
-        may_end = asyncio.Event()
-
-        async def django(scope, receive, send):
-            under_way.append(scope["method"])
-            if scope["method"] == "POST":
-                await may_end.wait()
-
-        async def ask(method: str) -> None:
-            request = {"type": "http.request", "body": b"", "more_body": False}
-            scope = {"method": method, "headers": [], "query_string": b""}
-            await asgi._through_django(scope, lambda: asyncio.sleep(0, request), ignore)
-
-        async def ignore(message):
-            pass
-
-        monkeypatch.setattr(asgi, "_django", django)
-        writers = [asyncio.create_task(ask("POST")) for _ in range(2 * settings.WEB_THREADS)]
-        async with asyncio.timeout(20):
-            while not asgi._for_writers.locked():
-                await asyncio.sleep(0)
-            await ask("GET")
-            may_end.set()
-            await asyncio.gather(*writers)
-
-    asyncio.run(run())
-    before_the_reader = under_way.index("GET")
-    assert 0 < before_the_reader < settings.WEB_THREADS
-    assert under_way.count("POST") == 2 * settings.WEB_THREADS
-
-
-def test_a_writer_that_finds_no_thread_is_told_when_to_come_again(monkeypatch, settings):
-    settings.POOL_WAIT_SECONDS = 0.01
-    monkeypatch.setattr(asgi, "_for_writers", asyncio.Semaphore(0))
-    answer = call("POST", "/api/v1/chat/", b"{}")
-    assert (answer.status, json.loads(answer.body)["code"]) == (503, "busy")
-    assert int(answer.headers["retry-after"]) > 0
-    assert call("GET", "/api/v1/tasks/").status == 401
+def test_a_request_that_finds_no_thread_is_told_when_to_come_again(monkeypatch):
+    monkeypatch.setattr(asgi, "_shares", shedding.Shares(0, patience=0.01))
+    for method, path in (("POST", "/api/v1/chat/"), ("GET", "/api/v1/tasks/"), ("GET", "/admin/")):
+        answer = call(method, path, b"{}")
+        assert (answer.status, json.loads(answer.body)["code"]) == (503, "busy")
+        assert int(answer.headers["retry-after"]) > 0
+    assert call("GET", "/health").status == 200

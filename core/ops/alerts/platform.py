@@ -31,7 +31,7 @@ register(
         why="People wait for pages and lists that need no model.",
         help="Look at the pools first: where one is full, requests wait for it. Then look for a machine that is short"
         " of processors or memory, and for a database that is: statements that take long, a disk that is slow. If"
-        " the load has simply grown, give the web process more threads (SUTAZAI_WEB_THREADS), or PostgreSQL.",
+        " the load has simply grown, run more web processes (SUTAZAI_WEB_PROCESSES), with PostgreSQL.",
         page="console-pools",
     )
 )
