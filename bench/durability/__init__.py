@@ -1,0 +1,1 @@
+"""What it costs that SQLite's commits survive the loss of power."""
