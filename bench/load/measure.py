@@ -44,7 +44,7 @@ class Scale:
 
 
 FULL = Scale(
-    rates=(50, 100, 150, 200, 250, 300, 350, 400, 450, GOAL_PER_SECOND),
+    rates=(25, 50, 75, 100, 150, 200, 250, 300, 350, 400, 450, GOAL_PER_SECOND),
     rate_seconds=60,
     rounds=3,
     round_seconds=600,
@@ -159,15 +159,13 @@ def _climb(found: Found, scale: Scale) -> None:
     for per_second in scale.rates:
         measured = found.server.load_validly(per_second, scale.rate_seconds)
         found.climb.append(measured)
-        if not measured.is_held:
+        if measured.missed:
             return
         found.held = per_second
 
 
 def told(measured: Measured) -> str:
     run = measured.run
-    if measured.flaws:
-        return "invalid: " + "; ".join(measured.flaws)
     errors = [f"{count} × {reason}" for reason, count in run.errors.most_common()]
-    verdict = "; ".join([*measured.missed, *errors]) or "all goals met"
-    return f"{run.requests} requests, {HEALTH_KIND.name} {measured.median_of(HEALTH_KIND.name):.1f} ms, {verdict}"
+    details = "; ".join([measured.verdict, *measured.missed, *errors])
+    return f"{run.requests} requests, {HEALTH_KIND.name} {measured.median_of(HEALTH_KIND.name):.1f} ms, {details}"
