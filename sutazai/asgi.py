@@ -33,6 +33,7 @@ from core.api import audit, early, framing, problems, shedding, static_files, tr
 from core.api.bridge import Answer, Bridge  # isort: skip
 from core.api.headers import NOTHING  # isort: skip
 from core.api.request_id import choose  # isort: skip
+from core.api.traffic import note_route_of  # isort: skip
 from core.asgi import Receive, Scope, Send  # isort: skip
 from core.audit import sealer  # isort: skip
 from core.models import Process  # isort: skip
@@ -69,7 +70,7 @@ BUSY = problems.Problem(
 
 _static_files = static_files.collected(settings.STATIC_ROOT, settings.STATIC_URL)
 _django = Bridge(django_application, settings.WEB_THREADS)
-_shares = shedding.Shares(settings.WEB_THREADS, settings.POOL_WAIT_SECONDS)
+_threads = shedding.Threads(settings.WEB_THREADS, settings.POOL_WAIT_SECONDS)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +91,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     sealer.start()
     sightings.start()
     cache.start()
-    pools.start(pools.WEB)
+    pools.start(pools.WEB, _threads.reading)
     slow_queries.start()
     metrics.serve_on_own_port()
     watch.start()
@@ -133,8 +134,16 @@ async def _tell_health(scope: Scope, send: Send, status: int, body: bytes) -> No
         await _send(send, status, JSON_HEADERS, body)
 
 
-async def _refuse(scope: Scope, send: Send, problem: problems.Problem, *, request_id: str = "") -> None:
-    """Refuse a request without Django's help, and close its connection."""
+async def _refuse_routed(scope: Scope, send: Send, problem: problems.Problem, *, closes: bool = True) -> None:
+    """Refuse a request that was on its way to Django, which would have told its route."""
+    note_route_of(scope["path"])
+    await _refuse(scope, send, problem, closes=closes)
+
+
+async def _refuse(
+    scope: Scope, send: Send, problem: problems.Problem, *, request_id: str = "", closes: bool = True
+) -> None:
+    """Refuse a request without Django's help. closes: the connection, on which more of the request may come."""
     given: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
     request_id = request_id or choose(given.decode("latin-1"))
     response = problems.response(
@@ -149,7 +158,7 @@ async def _refuse(scope: Scope, send: Send, problem: problems.Problem, *, reques
     for name, value in problem.all_headers().items():
         response[name] = value
     early.dress(scope, response)
-    await _send(send, response.status_code, _headers(response), response.content, closes=True)
+    await _send(send, response.status_code, _headers(response), response.content, closes=closes)
 
 
 class _BodyTooLarge(Exception):
@@ -166,19 +175,22 @@ async def _through_django(scope: Scope, receive: Receive, send: Send) -> None:
             body = await _read_body(receive)
     except _BodyTooLarge:
         detail = f"A request's body may have {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
-        await _refuse(scope, send, problems.Problem(413, "body-too-large", "The request is too large", detail))
+        await _refuse_routed(scope, send, problems.Problem(413, "body-too-large", "The request is too large", detail))
         return
     except TimeoutError:
         detail = f"A request's body must arrive within {settings.BODY_SECONDS:g} seconds."
-        await _refuse(scope, send, problems.Problem(408, "body-too-slow", "The request came too slowly", detail))
+        await _refuse_routed(
+            scope, send, problems.Problem(408, "body-too-slow", "The request came too slowly", detail)
+        )
         return
     except _ClientGone:
+        note_route_of(scope["path"])
         return  # half a request must not pass for a whole one
     try:
-        async with _shares.thread_for(scope["method"], scope["path"]):
+        async with _threads.one_for(scope["method"], scope["path"]):
             answer = await _django.ask(scope, body, send)
     except shedding.NoThread:
-        await _refuse(scope, send, BUSY)
+        await _refuse_routed(scope, send, BUSY, closes=False)
         return
     if answer:
         await _pass_on(answer, scope, receive, send)

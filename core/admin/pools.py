@@ -29,6 +29,14 @@ class _About:
 
 
 ABOUT = {
+    "threads": _About(
+        "Threads",
+        "Requests that a web process answers at a time; streams and calls of the gateway need none.",
+        "Who finds none for 5 seconds, or for half a second where that has lasted, is refused with 503. Look in the"
+        " metrics for the route that is asked most, and give its callers a limit. Where the load has simply grown, run"
+        " more web processes (SUTAZAI_WEB_PROCESSES), with PostgreSQL.",
+        "SUTAZAI_WEB_THREADS",
+    ),
     "ollama": _About(
         "Model servers",
         "Calls at a time to one model server.",

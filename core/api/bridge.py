@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Names that WSGI gives to headers; all others begin with HTTP_.
 PLAIN_NAMES = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+SEND_SECONDS = 60.0  # a client that takes no piece of an answer for so long holds a thread no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,11 @@ class Bridge:
 
         def send_and_wait(message: Message) -> None:
             sent: Future[None] = asyncio.run_coroutine_threadsafe(_sent(send, message), loop)
-            sent.result()
+            try:
+                sent.result(SEND_SECONDS)
+            except TimeoutError:
+                sent.cancel()
+                raise
 
         return await self._in_thread(self._answer, environ(scope, body), send_and_wait)
 
@@ -61,7 +66,8 @@ class Bridge:
         started: list[tuple[int, list[tuple[bytes, bytes]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
-            encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            # Django begins cookies with a space.
+            encoded = [(name.lower().encode("latin-1"), value.strip().encode("latin-1")) for name, value in headers]
             started.append((int(status.split(" ", 1)[0]), encoded))
 
         # It would be given a way to write besides, for applications older than WSGI; Django is none.

@@ -19,13 +19,18 @@ class RouteMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         if request.resolver_match is None and traffic.endpoint() is not None:
-            with contextlib.suppress(Resolver404):  # an address that there is not has no name
-                traffic.routed(_name(resolve(request.path_info)))
+            note_route_of(request.path_info)
         return response
 
     def process_view(self, request: HttpRequest, view: Callable[..., Any], *_: Any) -> None:
         if request.resolver_match is not None:
             traffic.routed(_name(request.resolver_match))
+
+
+def note_route_of(path: str) -> None:
+    """Tell the name of the route that an address has, where nobody calls its view."""
+    with contextlib.suppress(Resolver404):  # an address that there is not has no name
+        traffic.routed(_name(resolve(path)))
 
 
 def _name(match: ResolverMatch) -> str:

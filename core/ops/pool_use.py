@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from core.net import places
 from core.ops import metrics
 from core.ops.metrics import Totals
-from core.ops.pools import DATABASE, REDIS
+from core.ops.pools import DATABASE, REDIS, THREADS
 
-NAMES = (*places.NAMES, DATABASE, REDIS)
+NAMES = (THREADS, *places.NAMES, DATABASE, REDIS)
 
 
 @dataclass

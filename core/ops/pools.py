@@ -5,7 +5,7 @@ reads what all of them wrote.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -24,6 +24,7 @@ PUBLISH_SECONDS = 1.0
 WEB = "web"  # the process that answers requests
 DATABASE = "database"
 REDIS = "redis"
+THREADS = "threads"  # of a web process, which answer requests
 
 _PER_POOL = ["pool"]
 _PER_PROCESS = ["process", "pool"]
@@ -77,14 +78,15 @@ def _reading(name: str, limit: int, counters: Counters) -> Reading:
 
 
 class Publisher:
-    """Writes down what a process does."""
+    """Writes down what a process does. more: pools that only such a process has."""
 
-    def __init__(self, process: str) -> None:
+    def __init__(self, process: str, *more: Callable[[], Reading]) -> None:
         self._process = process
+        self._more = more
         self._told: dict[Counter, float] = {}
 
     def publish(self) -> None:
-        for reading in readings():
+        for reading in (*readings(), *(read() for read in self._more)):
             self._publish(reading)
         if self._process == WEB:
             active_connections.labels(WEB).set(traffic.under_way())
@@ -117,9 +119,9 @@ def _queries() -> float:
     return float(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 
 
-def start(process: str) -> None:
-    """Tell of this process's pools from now on. process: its name, as WEB."""
-    publisher = Publisher(process)
+def start(process: str, *more: Callable[[], Reading]) -> None:
+    """Tell of this process's pools from now on. process: its name, as WEB. more: pools that only it has."""
+    publisher = Publisher(process, *more)
 
     def publish() -> None:
         publisher.publish()

@@ -108,7 +108,10 @@ def test_a_body_in_parts_without_a_length_is_read_whole(key):
 def test_a_request_that_is_cut_off_does_nothing(key):
     """What came of it may make sense by itself, and mean something else."""
     parts = b'{"message": "hello"}', CUT
+    labels = {"method": "POST", "endpoint": "chat", "status": "499"}
+    before = REGISTRY.get_sample_value("api_request_total", labels) or 0
     assert call("POST", "/api/v1/chat/", *parts, headers=authorized(key)).messages == []
+    assert REGISTRY.get_sample_value("api_request_total", labels) == before + 1
     assert not AgentTask.objects.exists()
 
 
@@ -235,9 +238,20 @@ def call_ended_by(end_it: Callable[[], object], key: str, body: bytes = b'{"mess
 
 
 def test_a_request_that_finds_no_thread_is_told_when_to_come_again(monkeypatch):
-    monkeypatch.setattr(asgi, "_shares", shedding.Shares(0, patience=0.01))
-    for method, path in (("POST", "/api/v1/chat/"), ("GET", "/api/v1/tasks/"), ("GET", "/admin/")):
+    threads = shedding.Threads(1, patience=0.01)
+    monkeypatch.setattr(asgi, "_threads", threads)
+    monkeypatch.setattr(threads, "_has_one_for", lambda _: False)
+    for method, path, endpoint in (
+        ("POST", "/api/v1/chat/", "chat"),
+        ("GET", "/api/v1/tasks/", "task-list"),
+        ("GET", "/admin/", "admin:index"),
+        ("GET", "/nowhere", "unknown"),
+    ):
+        labels = {"method": method, "endpoint": endpoint, "error_type": "busy"}
+        before = REGISTRY.get_sample_value("api_errors_total", labels) or 0
         answer = call(method, path, b"{}")
         assert (answer.status, json.loads(answer.body)["code"]) == (503, "busy")
         assert int(answer.headers["retry-after"]) > 0
+        assert "connection" not in answer.headers
+        assert REGISTRY.get_sample_value("api_errors_total", labels) == before + 1
     assert call("GET", "/health").status == 200

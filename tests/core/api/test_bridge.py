@@ -9,6 +9,7 @@ import pytest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse, StreamingHttpResponse
 
+from core.api import bridge
 from core.api.bridge import Answer, Bridge, environ
 
 SCOPE = {
@@ -64,7 +65,7 @@ def _django(response: HttpResponse | StreamingHttpResponse) -> Any:
     """An application that answers so, as Django's handler does."""
 
     def application(_: dict[str, Any], start_response: Any) -> Any:
-        cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+        cookies = [("Set-Cookie", morsel.output(header="")) for morsel in response.cookies.values()]
         start_response(f"{response.status_code} Reason", [*response.items(), *cookies])
         return response
 
@@ -133,6 +134,22 @@ def test_an_error_in_the_middle_of_pieces_does_not_make_them_look_whole():
     with pytest.raises(ValueError, match="no more"):
         asyncio.run(Bridge(_django(response), 1).ask(SCOPE, b"", send))
     assert sent[-1]["more_body"]
+    assert response.closed
+
+
+def test_a_client_that_takes_nothing_holds_its_thread_for_so_long_and_no_longer(monkeypatch):
+    monkeypatch.setattr(bridge, "SEND_SECONDS", 0.05)
+    response = StreamingHttpResponse(iter([b"one", b"two"]))
+
+    async def send(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def ask() -> None:
+        async with asyncio.timeout(30):
+            await Bridge(_django(response), 1).ask(SCOPE, b"", send)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(ask())
     assert response.closed
 
 

@@ -8,78 +8,167 @@ from dataclasses import dataclass
 import pytest
 
 from core.api import shedding
-from core.api.shedding import BEHIND_SECONDS, NoThread, Shares
+from core.api.shedding import BEHIND_SECONDS, Kind, NoThread, Threads
 
 THREADS = 16
 PATIENCE = 5.0
+PAGE, FORM = ("GET", "/admin/"), ("POST", "/admin/")
+LIST, SUBMIT = ("GET", "/api/v1/tasks/"), ("POST", "/api/v1/tasks/")
 
 
-def run(scenario: Callable[[Shares, AsyncExitStack], Awaitable[None]], *, patience: float = PATIENCE) -> None:
+def run(scenario: Callable[[Threads, AsyncExitStack], Awaitable[None]], *, patience: float = PATIENCE) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(60), AsyncExitStack() as held:
-            await scenario(Shares(THREADS, patience), held)
+        threads = Threads(THREADS, patience)
+        async with asyncio.timeout(60):
+            async with AsyncExitStack() as held:
+                await scenario(threads, held)
+        assert threads.reading().counters.in_use == threads.reading().counters.waiting == 0
 
     asyncio.run(whole())
 
 
-async def take(shares: Shares, held: AsyncExitStack, method: str, path: str) -> int:
+async def take(threads: Threads, held: AsyncExitStack, request: tuple[str, str]) -> int:
     """Hold threads for such requests until one is refused; returns how many there were."""
     for count in range(THREADS):
         try:
-            await held.enter_async_context(shares.thread_for(method, path))
+            await held.enter_async_context(threads.one_for(*request))
         except NoThread:
             return count
     return THREADS
 
 
+async def fill(threads: Threads, held: AsyncExitStack, request: tuple[str, str], count: int) -> None:
+    for _ in range(count):
+        await held.enter_async_context(threads.one_for(*request))
+
+
+async def hold(threads: Threads, request: tuple[str, str], until: asyncio.Event) -> None:
+    async with threads.one_for(*request):
+        await until.wait()
+
+
+async def waiting(threads: Threads, count: int) -> None:
+    while threads.reading().counters.waiting != count:
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "count"),
+    ("request_", "count"),
     [
-        ("POST", "/api/v1/tasks/", 12),
-        ("POST", "/admin/", 12),
-        ("DELETE", "/api/v1/agents/", 12),
-        ("GET", "/api/v1/tasks/", 14),
-        ("GET", "/admin/", 16),
-        ("HEAD", "/dashboard", 16),
+        (SUBMIT, 10),
+        (("DELETE", "/api/v1/agents/"), 10),
+        (FORM, 12),
+        (LIST, 14),
+        (PAGE, 16),
+        (("HEAD", "/dashboard"), 16),
     ],
 )
-def test_a_kind_of_request_has_its_share_of_the_threads(method, path, count):
-    async def scenario(shares: Shares, held: AsyncExitStack) -> None:
-        assert await take(shares, held, method, path) == count
+def test_a_kind_of_request_has_its_share_of_the_threads(request_, count):
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        assert await take(threads, held, request_) == count
 
     run(scenario, patience=0.01)
 
 
-def test_people_read_pages_while_programs_and_writers_have_all_of_theirs():
-    async def scenario(shares: Shares, held: AsyncExitStack) -> None:
-        assert await take(shares, held, "POST", "/admin/") == 12
-        assert await take(shares, held, "GET", "/api/v1/tasks/") == 4
-        with pytest.raises(NoThread):
-            async with shares.thread_for("GET", "/admin/"):
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_few_threads_serve_every_kind_of_request(count):
+    async def whole() -> None:
+        threads = Threads(count, patience=0.01)
+        for request in (SUBMIT, FORM, LIST, PAGE):
+            async with threads.one_for(*request):
                 pass
+        async with AsyncExitStack() as held:
+            taken = await take(threads, held, SUBMIT)
+            assert taken == 1 or taken < count
+            assert (await take(threads, held, PAGE) > 0) == (count > 1)
 
-    async def programs(shares: Shares, held: AsyncExitStack) -> None:
-        assert await take(shares, held, "GET", "/api/v1/tasks/") == 14
-        async with shares.thread_for("GET", "/admin/"), shares.thread_for("POST", "/admin/"):
+    asyncio.run(whole())
+
+
+def test_people_read_and_write_while_programs_have_all_of_theirs_and_wait_for_more():
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        await fill(threads, held, LIST, 14)
+        end = asyncio.Event()
+        programs = [asyncio.create_task(hold(threads, SUBMIT, end)) for _ in range(50)]
+        await waiting(threads, 50)
+        async with threads.one_for(*FORM), threads.one_for(*PAGE):
+            assert threads.reading().counters.in_use == THREADS
+        end.set()
+        await held.aclose()
+        await asyncio.gather(*programs)
+
+    run(scenario, patience=60)
+
+
+def test_those_who_only_read_find_a_thread_while_every_writer_waits():
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        end = asyncio.Event()
+        writers = [asyncio.create_task(hold(threads, request, end)) for request in (SUBMIT, FORM) for _ in range(20)]
+        await waiting(threads, 40 - 12)
+        async with threads.one_for(*LIST), threads.one_for(*PAGE):
             pass
+        end.set()
+        await asyncio.gather(*writers)
 
-    run(scenario, patience=0.01)
-    run(programs, patience=0.01)
+    run(scenario, patience=60)
 
 
-def test_who_waits_gets_the_thread_that_becomes_free():
-    async def scenario(shares: Shares, held: AsyncExitStack) -> None:
-        async def ask() -> bool:
-            async with shares.thread_for("GET", "/api/v1/tasks/"):
-                return True
+def test_who_waits_longest_gets_the_thread_that_becomes_free():
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        served = []
+
+        async def ask(number: int) -> None:
+            async with threads.one_for(*LIST):
+                served.append(number)
+                await asyncio.sleep(0)
 
         async with AsyncExitStack() as others:
-            for _ in range(14):
-                await others.enter_async_context(shares.thread_for("GET", "/api/v1/tasks/"))
-            waiting = asyncio.create_task(ask())
-            await asyncio.sleep(0)
-            assert not waiting.done()
-        assert await waiting
+            await fill(threads, others, LIST, 14)
+            asking = [asyncio.create_task(ask(number)) for number in range(30)]
+            await waiting(threads, 30)
+            assert not served
+        await asyncio.gather(*asking)
+        assert served == list(range(30))
+        assert threads.reading().counters.waits == 30
+
+    run(scenario)
+
+
+def test_a_thread_that_a_writer_gives_back_goes_to_who_may_have_it():
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        end = asyncio.Event()
+        async with AsyncExitStack() as reader:
+            await fill(threads, held, SUBMIT, 10)
+            await fill(threads, held, LIST, 3)
+            await fill(threads, reader, LIST, 1)
+            submitting = asyncio.create_task(hold(threads, SUBMIT, end))
+            listing = asyncio.create_task(hold(threads, LIST, end))
+            await waiting(threads, 2)
+        await waiting(threads, 1)
+        assert not submitting.done()
+        await held.aclose()
+        await waiting(threads, 0)
+        end.set()
+        await asyncio.gather(submitting, listing)
+
+    run(scenario)
+
+
+def test_who_leaves_while_waiting_takes_no_thread():
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        never = asyncio.Event()
+        async with AsyncExitStack() as others:
+            await fill(threads, others, LIST, 14)
+            leaving = [asyncio.create_task(hold(threads, LIST, never)) for _ in range(3)]
+            await waiting(threads, 3)
+            leaving[0].cancel()
+            await asyncio.wait(leaving[:1])
+            assert threads.reading().counters.waiting == 2
+        leaving[1].cancel()  # in the same moment as its turn comes
+        await asyncio.wait(leaving[1:2])
+        assert threads.reading().counters.in_use == 1
+        leaving[2].cancel()
+        await asyncio.wait(leaving)
 
     run(scenario)
 
@@ -104,32 +193,29 @@ def clock(monkeypatch) -> Clock:
     [(5.0, 0.0, 5.0), (5.0, 4.9, 5.0), (5.0, 5.1, BEHIND_SECONDS), (0.1, 0.2, 0.1)],
 )
 def test_a_server_that_has_not_caught_up_for_long_lets_nobody_wait_for_long(clock, patience, behind_for, seconds):
-    async def scenario(shares: Shares, held: AsyncExitStack) -> None:
-        for _ in range(14):
-            await held.enter_async_context(shares.thread_for("GET", "/api/v1/tasks/"))
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        await fill(threads, held, LIST, 14)
         clock.now += behind_for
-        assert shares._of_programs._seconds_to_wait() == seconds
+        assert threads.seconds_to_wait(Kind.of(*LIST)) == seconds
 
     run(scenario, patience=patience)
 
 
 def test_who_comes_while_the_server_is_behind_is_refused_soon(clock):
-    async def scenario(shares: Shares, held: AsyncExitStack) -> None:
-        for _ in range(14):
-            await held.enter_async_context(shares.thread_for("GET", "/api/v1/tasks/"))
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
+        await fill(threads, held, LIST, 14)
         clock.now += 101
         with pytest.raises(NoThread):
-            async with asyncio.timeout(50), shares.thread_for("GET", "/api/v1/tasks/"):
+            async with asyncio.timeout(50), threads.one_for(*LIST):
                 pass
 
     run(scenario, patience=100)
 
 
 def test_a_server_that_had_nothing_to_do_for_long_is_patient_again(clock):
-    async def scenario(shares: Shares, held: AsyncExitStack) -> None:
+    async def scenario(threads: Threads, held: AsyncExitStack) -> None:
         clock.now += 1000
-        for _ in range(THREADS):
-            await held.enter_async_context(shares.thread_for("GET", "/admin/"))
-        assert shares._all._seconds_to_wait() == PATIENCE
+        await fill(threads, held, PAGE, THREADS)
+        assert threads.seconds_to_wait(Kind.of(*PAGE)) == PATIENCE
 
     run(scenario)
