@@ -17,6 +17,8 @@ from django.db import OperationalError, connections
 
 from core.checks import TAG
 from core.ops import data_folder, first_run, metrics_files, programs
+from core.ops.backup import upgrading
+from core.ops.backup.errors import BackupError
 from core.ops.joint_log import JointLog
 from core.ops.processes import die_with_parent
 from core.ops.supervisor import NAME, Supervisor
@@ -43,6 +45,8 @@ class Command(BaseCommand):
                 news = prepare()
             except KeyboardInterrupt:
                 sys.exit(130)
+            except BackupError as error:
+                sys.exit(f"The database cannot be brought up to date. {error}")
             except OperationalError as error:
                 sys.exit(f"The database cannot be used: {error}")
             supervise(news)
@@ -70,7 +74,7 @@ def ensure_port_is_free(host: str, port: int) -> None:
 
 def prepare() -> list[str]:
     """Bring database and files up to date; return news for the operator."""
-    call_command("migrate", interactive=False, verbosity=0)
+    upgrading.bring_up_to_date(tell=logger.info)
     call_command("collectstatic", interactive=False, verbosity=0)
     news = first_run.run_all()
     for connection in connections.all(initialized_only=True):

@@ -127,14 +127,24 @@ def missing(migrations: dict[str, list[str]]) -> list[str]:
     return sorted(f"{app}.{name}" for app, name in known if name not in migrations.get(app, ()))
 
 
-def refuse_newer(migrations: dict[str, list[str]]) -> None:
-    """Refuse a database that a newer program has changed. Raises BackupError."""
+def unknown(migrations: dict[str, list[str]]) -> list[str]:
+    """Name the migrations that a newer program has applied. What is not installed any more says nothing of that."""
     loader = MigrationLoader(None)
     known = set(loader.disk_migrations) | {
         key for squashed in loader.disk_migrations.values() for key in squashed.replaces
     }
-    unknown = [f"{app}.{name}" for app, names in migrations.items() for name in names if (app, name) not in known]
-    if unknown:
+    return [
+        f"{app}.{name}"
+        for app, names in migrations.items()
+        if app in loader.migrated_apps
+        for name in names
+        if (app, name) not in known
+    ]
+
+
+def refuse_newer(migrations: dict[str, list[str]]) -> None:
+    """Refuse a backup that a newer program made. Raises BackupError."""
+    if names := unknown(migrations):
         raise BackupError(
-            f"The backup was made by a newer version of this program ({', '.join(unknown[:5])}). Restore it with that."
+            f"The backup was made by a newer version of this program ({', '.join(names[:5])}). Restore it with that."
         )
