@@ -74,7 +74,8 @@ def mark_all_read(person: User) -> int:
     What somebody counts up at this very moment stays unread: it is news. So nobody waits here for two rows.
     """
     free = unread(person).select_for_update(skip_locked=True, no_key=True)
-    return Notification.objects.filter(pk__in=free.values("pk"), read_at=None).update(read_at=timezone.now())
+    with transaction.atomic():
+        return Notification.objects.filter(pk__in=free.values("pk"), read_at=None).update(read_at=timezone.now())
 
 
 def _wishes(event: Event, person_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[bool, bool]]:

@@ -8,6 +8,7 @@ from django.utils import timezone
 from core.models import Notification, NotificationPreference, Role
 from core.notifications import News, inbox, notify
 from tests.factories import make_user
+from tests.program import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -178,6 +179,30 @@ def test_all_are_marked_read_but_nobody_elses(event, person):
     assert inbox.mark_all_read(person) == 0
     assert not inbox.unread(person).exists()
     assert inbox.unread(other).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_needs_a_transaction_to_mark_all_read(event, person):
+    tell(event, person)
+    assert inbox.mark_all_read(person) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor == 'sqlite'", reason="on SQLite one writes at a time")
+def test_what_is_counted_up_at_this_very_moment_stays_unread(event, person):
+    tell(event, person, collapse_key="kettle")
+    tell(event, person)
+    with transaction.atomic(), ThreadPoolExecutor(1) as other:
+        tell(event, person, collapse_key="kettle")
+
+        def mark():
+            try:
+                return inbox.mark_all_read(person)
+            finally:
+                connection.close()
+
+        assert other.submit(mark).result(PATIENCE_SECONDS) == 1
+    assert inbox.unread(person).get().count == 2
 
 
 def test_the_first_reading_is_the_one_that_counts(event, person):
