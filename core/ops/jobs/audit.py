@@ -14,6 +14,7 @@ from core.ops import maintenance, metrics
 from core.ops.jobs import verdicts
 
 VERIFY = "verify_audit_log"
+verdicts.register(VERIFY, LogDamagedError)
 
 
 def _figures() -> Mapping[str, int]:
@@ -63,7 +64,7 @@ def verify_audit_log() -> str:
 def verdict_metrics() -> Iterator[Metric]:
     """Say nothing before the first check."""
     verdict = GaugeMetricFamily("sutazai_audit_log_intact", "1: the last check of the audit log found no damage.")
-    if (is_intact := verdicts.last(VERIFY, LogDamagedError)) is not None:
+    if (is_intact := verdicts.last(VERIFY)) is not None:
         verdict.add_metric([], is_intact)
     yield verdict
 

@@ -206,6 +206,9 @@ class DatabaseDamagedError(RuntimeError):
     """Something in the database does not fit together. Stop, keep a copy of it as it is, and restore a backup."""
 
 
+verdicts.register(CHECK, DatabaseDamagedError)
+
+
 @maintenance.job(
     CHECK,
     "Check the database for damage",
@@ -228,6 +231,6 @@ def check_database() -> str:
 def verdict_metrics() -> Iterator[Metric]:
     """Say nothing before the first check."""
     verdict = GaugeMetricFamily("sutazai_database_intact", "1: the last check of the database found no damage.")
-    if (is_intact := verdicts.last(CHECK, DatabaseDamagedError)) is not None:
+    if (is_intact := verdicts.last(CHECK)) is not None:
         verdict.add_metric([], is_intact)
     yield verdict

@@ -28,6 +28,7 @@ from core.models import (
 from core.models.base import uuid7_from
 from core.notifications.webhooks import calls
 from core.ops import deletions, maintenance
+from core.ops.jobs import verdicts
 
 # Budgets look back to the first of the month; and deadlines are a day at most, so that nothing is settled later.
 TOKEN_USE_DAYS = 35
@@ -58,7 +59,9 @@ def _repeatable_no_more() -> QuerySet[IdempotencyRecord]:
 
 
 def _old_runs() -> QuerySet[MaintenanceRun]:
-    return MaintenanceRun.objects.filter(started_at__lt=_days_ago(settings.MAINTENANCE_HISTORY_DAYS))
+    """Those older than MAINTENANCE_HISTORY_DAYS; a check's last verdict stays, for damage does not mend with time."""
+    old = MaintenanceRun.objects.filter(started_at__lt=_days_ago(settings.MAINTENANCE_HISTORY_DAYS))
+    return old.exclude(pk__in=verdicts.kept())
 
 
 def _not_slow_any_more() -> QuerySet[SlowQuery]:

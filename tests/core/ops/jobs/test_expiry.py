@@ -23,6 +23,9 @@ from core.models import (
 )
 from core.models.base import uuid7_from
 from core.ops import deletions, maintenance
+from core.ops.jobs import verdicts
+from core.ops.jobs.audit import VERIFY
+from core.ops.jobs.database import CHECK
 from tests.factories import (
     make_alert,
     make_delivery,
@@ -131,6 +134,30 @@ def test_records_of_runs_are_kept_for_their_days(settings):
     row = run("delete_maintenance_runs")
     assert row.summary == "Deleted 1 maintenance runs."
     assert MaintenanceRun.objects.count() == 2  # the young one and this run's own
+
+
+@pytest.mark.parametrize("job", [CHECK, VERIFY])
+def test_what_a_check_found_is_remembered_until_it_finds_something_else(job, settings):
+    settings.MAINTENANCE_HISTORY_DAYS = 30
+
+    def ran(days, status, error=""):
+        moment = timezone.now() - timedelta(days=days)
+        return MaintenanceRun.objects.create(
+            id=uuid7_from(moment), job=job, trigger="schedule", status=status, error=error, started_at=moment
+        )
+
+    damage = {CHECK: "DatabaseDamagedError", VERIFY: "LogDamagedError"}[job]
+    ran(99, "succeeded")
+    found = ran(60, "failed", f"{damage}: It is broken.")
+    for days in range(31, 59):
+        ran(days, "failed", "OperationalError: the statement took too long")
+    run("delete_maintenance_runs")
+    assert MaintenanceRun.objects.get(job=job) == found
+    assert verdicts.last(job) is False
+    intact = ran(0, "succeeded")
+    run("delete_maintenance_runs")
+    assert MaintenanceRun.objects.get(job=job) == intact
+    assert verdicts.last(job) is True
 
 
 def test_queries_that_are_not_slow_any_more_are_forgotten(settings):
