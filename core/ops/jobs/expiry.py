@@ -34,24 +34,25 @@ from core.ops.jobs import verdicts
 TOKEN_USE_DAYS = 35
 
 
-def _sessions_end_before() -> datetime:
-    """When sessions end that are over by now, or are older than SIGN_IN_SESSION_MAX_AGE_DAYS.
-
-    Django does not store when a session began. It ends SESSION_COOKIE_AGE after it was last written, which for ours is
-    at the sign-in or a little later, so the age counts from then.
-    """
-    written_to_end = timedelta(seconds=settings.SESSION_COOKIE_AGE)
-    return max(timezone.now(), _days_ago(settings.SIGN_IN_SESSION_MAX_AGE_DAYS) + written_to_end)
-
-
 def _old_sessions() -> QuerySet[Session]:
-    return Session.objects.filter(expire_date__lt=_sessions_end_before())
+    """Those that are over, or began more than SIGN_IN_SESSION_MAX_AGE_DAYS ago.
+
+    Django does not store when a session began; its device does. One without a device ends SESSION_COOKIE_AGE after it
+    was last written, so its age counts from then: to confirm one's password writes it again.
+    """
+    before = _days_ago(settings.SIGN_IN_SESSION_MAX_AGE_DAYS)
+    written_before = before + timedelta(seconds=settings.SESSION_COOKIE_AGE)
+    began_before = Device.objects.filter(signed_in_at__lt=before).values("session_key")
+    return Session.objects.filter(
+        Q(expire_date__lt=max(timezone.now(), written_before)) | Q(session_key__in=began_before)
+    )
 
 
 def _devices_without_session() -> QuerySet[Device]:
     """Those whose session is gone, or goes."""
-    kept = Session.objects.filter(expire_date__gte=_sessions_end_before())
-    return Device.objects.exclude(session_key__in=kept.values("session_key"))
+    goes = _old_sessions().filter(session_key=OuterRef("session_key"))
+    stays = Session.objects.filter(session_key=OuterRef("session_key"))
+    return Device.objects.filter(Exists(goes) | ~Exists(stays))
 
 
 def _repeatable_no_more() -> QuerySet[IdempotencyRecord]:

@@ -79,11 +79,27 @@ def test_sign_in_sessions_older_than_allowed_are_deleted_though_they_have_not_ex
     assert remaining() == {young}
 
 
+def device(session_key, *, signed_in_at):
+    return Device.objects.create(
+        user=make_user(), session_key=session_key, signed_in_at=signed_in_at, last_seen_at=timezone.now()
+    )
+
+
+def test_a_session_is_as_old_as_its_sign_in_though_it_was_written_again_since(settings):
+    settings.SIGN_IN_SESSION_MAX_AGE_DAYS = 2
+    old, young = session(days=7), session(days=7)  # both were written just now
+    two_days_ago = timezone.now() - timedelta(days=2)
+    device(old, signed_in_at=two_days_ago - timedelta(seconds=1))
+    device(young, signed_in_at=two_days_ago + timedelta(minutes=5))
+    assert run("delete_sign_in_sessions").summary == "Deleted 1 sign-in sessions, 1 devices and 0 remembered devices."
+    assert remaining() == {young}
+    assert Device.objects.get().session_key == young
+
+
 def test_devices_go_with_their_sessions():
     gone, young = session(seconds=-1), session(seconds=60)
-    now = timezone.now()
     for key in (gone, young):
-        Device.objects.create(user=make_user(), session_key=key, signed_in_at=now, last_seen_at=now)
+        device(key, signed_in_at=timezone.now())
     assert run("delete_sign_in_sessions").summary == "Deleted 1 sign-in sessions, 1 devices and 0 remembered devices."
     assert Device.objects.get().session_key == young
 
