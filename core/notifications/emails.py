@@ -50,13 +50,15 @@ def send(notification_id: uuid.UUID) -> bool:
         return False
     try:
         _message(notification).send()
-    except (smtplib.SMTPException, OSError) as error:
+    except Exception as error:  # such as an address that no header can hold; the others are sent nevertheless
+        is_expected = isinstance(error, smtplib.SMTPException | OSError)
         is_last = notification.email_attempts + 1 >= MAX_TRIES
         logger.warning(
             "The email of notification %s was not sent%s: %s",
             notification.pk,
             " and is given up" if is_last else "",
             error,
+            exc_info=not is_expected,
         )
         return False
     _settle(notification, sent_at=timezone.now())

@@ -112,6 +112,17 @@ def test_the_job_sends_what_no_message_came_for(event, person, mail):
     assert {first.emailed_at is None, second.emailed_at is None} == {True, False}
 
 
+def test_an_email_that_cannot_be_written_keeps_no_other_from_being_sent(event, person, mail, caplog):
+    odd = make_user(email="ada@exämple..com")  # as an identity provider may tell it
+    broken, whole = due_email(event, odd), due_email(event, person)
+    assert maintenance.run("send_due_emails", trigger=MaintenanceRun.Trigger.COMMAND).summary == "Sent 1 of 2 emails."
+    broken.refresh_from_db()
+    whole.refresh_from_db()
+    assert (broken.emailed_at, broken.email_attempts, broken.email_due_at > timezone.now()) == (None, 1, True)
+    assert whole.emailed_at is not None
+    assert f"The email of notification {broken.pk} was not sent" in caplog.text
+
+
 def test_a_mail_server_that_is_away_is_no_error_of_the_worker(event, person, mail, settings):
     settings.EMAIL_PORT = 1
     notification = due_email(event, person)
