@@ -13,7 +13,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db import Error as DatabaseError
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from core.cache.entries import MAX_TTL_SECONDS, new_generation
@@ -56,7 +56,7 @@ def hold(tags: Collection[str]) -> bool:
     return not CacheInvalidation.objects.filter(tag__in=tags).exclude(store=store().name).exists()
 
 
-def forget_old() -> None:
-    """Delete rows older than anything that any store may still give out."""
+def forgettable() -> QuerySet[CacheInvalidation]:
+    """Rows older than anything that any store may still give out."""
     oldest = timezone.now() - timedelta(seconds=MAX_TTL_SECONDS)
-    CacheInvalidation.objects.filter(at__lt=oldest, store=store().name).delete()
+    return CacheInvalidation.objects.filter(at__lt=oldest, store=store().name)

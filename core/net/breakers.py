@@ -207,6 +207,13 @@ def take_probe(breaker_id: UUID, *, at_once: bool = False) -> Probe | None:
     return Probe(seen.pk, seen.probes + 1, was_closed=seen.state == State.CLOSED)
 
 
+def refuses(breaker: CircuitBreaker) -> bool:
+    """Tell whether a call would be refused now: nothing goes through, and no probe is due."""
+    now = clock.now()
+    may_probe = breaker.forced != Forced.OPEN and _has_come(breaker, now) and _is_free(breaker, now)
+    return breaker.is_shut and not may_probe
+
+
 def _has_come(breaker: CircuitBreaker, now: datetime) -> bool:
     return breaker.probe_at is not None and breaker.probe_at <= now
 

@@ -1,7 +1,9 @@
 """Which backups there are, as rows that every process can read: the files themselves may be on another machine."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Min, Q
@@ -23,7 +25,8 @@ LATE = timedelta(hours=48)  # a day, and one backup that failed
 
 def note(made: Made) -> Backup:
     """Note a new archive."""
-    return _note(made.path.name, made.size_bytes, made.manifest)
+    facts = _facts(made.size_bytes, made.manifest)
+    return Backup.objects.update_or_create(name=made.path.name, defaults=facts)[0]
 
 
 def note_drill(report: Report) -> None:
@@ -42,19 +45,14 @@ def reconcile() -> None:
     known = set(Backup.objects.values_list("name", flat=True))
     there = {path.name: path for path in archives()}
     for name in sorted(there.keys() - known):
-        path = there[name]
-        try:
-            with Archive.open(path) as archive:
-                _note(name, path.stat().st_size, archive.manifest)
-        except DamagedError as error:
-            _note_damaged(path, error)
+        Backup.objects.update_or_create(name=name, defaults=_look_at(there[name]))
     Backup.objects.filter(name__in=there).exclude(missing_since=None).update(missing_since=None)
     Backup.objects.exclude(name__in=there).filter(missing_since=None).update(missing_since=timezone.now())
 
 
 def remove_old() -> list[str]:
     """Remove archives that are too many or too old; returns their names."""
-    names = [backup.name for backup in removable()]
+    names = _removable(Backup.objects.all())
     there = {path.name: path for path in archives()}  # a name in a row may have been restored, and lead anywhere
     for name in names:
         if name in there:
@@ -63,19 +61,29 @@ def remove_old() -> list[str]:
     return names
 
 
-def removable(more: int = 0) -> list[Backup]:
-    """What `remove_old` would remove, once there are so many more.
+def removable_after_one_more() -> list[str]:
+    """Name what `remove_old` would remove once another backup was made; for a dry run, so that nothing is noted."""
+    known = {backup.name: backup for backup in Backup.objects.all()}
+    there = {path.name: path for path in archives()}
+    for name, backup in known.items():
+        backup.missing_since = None if name in there else timezone.now()
+    unknown = [Backup(name=name, **_look_at(there[name])) for name in there.keys() - known.keys()]
+    return _removable([Backup(name="the new one", created_at=timezone.now()), *known.values(), *unknown])
+
+
+def _removable(backups: Iterable[Backup]) -> list[str]:
+    """Name those that are too many or too old.
 
     The newest good one stays whatever its age, and so does the newest that passed its drill.
     """
-    found = list(Backup.objects.order_by("-created_at"))
+    found = sorted(backups, key=lambda backup: backup.created_at, reverse=True)
     old = timezone.now() - timedelta(days=settings.BACKUP_KEEP_DAYS)
     good = [backup for backup in found if backup.is_good]
     passed = [backup for backup in good if backup.verdict == Backup.Verdict.PASSED]
     kept = {*good[:1], *passed[:1]}
     return [
-        backup
-        for place, backup in enumerate(found, 1 + more)
+        backup.name
+        for place, backup in enumerate(found, 1)
         if backup not in kept and (place > settings.BACKUP_KEEP or backup.created_at < old)
     ]
 
@@ -104,8 +112,17 @@ def backup_metrics() -> list[GaugeMetricFamily]:
     return [GaugeMetricFamily("sutazai_backup_age_seconds", help_text, value=seconds)]
 
 
-def _note(name: str, size: int, manifest: Manifest) -> Backup:
-    facts = {
+def _look_at(path: Path) -> dict[str, Any]:
+    """What an archive tells of itself; one that cannot be read counts as tried."""
+    try:
+        with Archive.open(path) as archive:
+            return _facts(path.stat().st_size, archive.manifest)
+    except DamagedError as error:
+        return _facts_of_damaged(path, error)
+
+
+def _facts(size: int, manifest: Manifest) -> dict[str, Any]:
+    return {
         "created_at": manifest.created_at,
         "version": manifest.version[:30],
         "size_bytes": size,
@@ -113,16 +130,14 @@ def _note(name: str, size: int, manifest: Manifest) -> Backup:
         "rows": manifest.total_rows,
         "has_secrets": MEMBER in manifest.members,
     }
-    return Backup.objects.update_or_create(name=name, defaults=facts)[0]
 
 
-def _note_damaged(path: Path, error: DamagedError) -> None:
+def _facts_of_damaged(path: Path, error: DamagedError) -> dict[str, Any]:
     written = path.stat()
-    facts = {
+    return {
         "created_at": datetime.fromtimestamp(written.st_mtime, UTC),
         "size_bytes": written.st_size,
         "drilled_at": timezone.now(),
         "verdict": Backup.Verdict.FAILED,
         "report": str(error),
     }
-    Backup.objects.update_or_create(name=path.name, defaults=facts)

@@ -45,7 +45,7 @@ def _figures() -> Mapping[str, int]:
 
 
 def _would_back_up() -> str:
-    names = [backup.name for backup in catalogue.removable(more=1)]
+    names = catalogue.removable_after_one_more()
     secrets = "with" if settings.BACKUP_PASSPHRASE else "without"
     old = f" Then it would remove {', '.join(names)}." if names else " It would remove none."
     return f"It would write a backup {secrets} the secrets to {settings.BACKUP_DIR}.{old}"

@@ -4,7 +4,8 @@ import uuid
 
 from django.utils import timezone
 
-from core.models import WebhookDelivery
+from core.models import CircuitBreaker, WebhookDelivery
+from core.net import breakers
 from core.notifications import emails
 from core.notifications.webhooks import sending
 from core.ops import maintenance
@@ -29,11 +30,18 @@ def send_due_emails() -> str:
     return f"Sent {sent} of {len(waiting)} emails."
 
 
+def _would_send_webhooks() -> str:
+    waiting = CircuitBreaker.objects.filter(webhook__in=sending.waiting_webhooks())
+    refused = [breakers.refuses(breaker) for breaker in waiting]
+    would = f"It would try to send what is due to {refused.count(False)} webhooks."
+    return f"{would} {refused.count(True)} wait until their breakers let something through." if any(refused) else would
+
+
 @maintenance.job(
     "send_due_webhooks",
     "Send what webhooks did not take before",
     figures=lambda: {"due_deliveries": WebhookDelivery.objects.due(timezone.now()).count()},
-    preview=lambda: f"It would try to send what is due to {len(sending.waiting_webhooks())} webhooks.",
+    preview=_would_send_webhooks,
 )
 def send_due_webhooks() -> str:
     waiting = sending.waiting_webhooks()

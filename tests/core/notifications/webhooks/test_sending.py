@@ -235,7 +235,10 @@ def test_the_breaker_spares_everybody_the_wait_and_nothing_is_lost(webhook, rece
     assert len(receiver.received) == 3
     assert CircuitBreaker.objects.get(name="webhook:ops-room").is_shut
     assert WebhookDelivery.objects.filter(status="queued", attempts=0).count() == 3
+    waits = "It would try to send what is due to 0 webhooks. 1 wait until their breakers let something through."
+    assert maintenance.preview("send_due_webhooks") == waits
     fake_clock.advance(60)
+    assert maintenance.preview("send_due_webhooks") == "It would try to send what is due to 1 webhooks."
     with later(minutes=3):  # one probe, which fails as well
         run_job()
     assert len(receiver.received) == 4

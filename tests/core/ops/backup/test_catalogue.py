@@ -96,11 +96,24 @@ def test_the_last_that_can_be_relied_on_stay(folder: Path, settings: Any) -> Non
 
 @pytest.mark.django_db
 def test_the_preview_counts_the_one_that_comes(folder: Path, settings: Any) -> None:
-    settings.BACKUP_KEEP = 2
-    row(folder, hours=1)
-    oldest = row(folder, hours=2)
-    assert catalogue.removable() == []
-    assert catalogue.removable(more=1) == [oldest]
+    """It will be the newest good one, so that the present one is in nobody's way."""
+    settings.BACKUP_KEEP = 1
+    passed = row(folder, hours=2, verdict="passed")
+    newest = row(folder, hours=1)
+    assert catalogue.removable_after_one_more() == [newest.name]
+    assert catalogue.remove_old() == []
+    assert set(Backup.objects.all()) == {passed, newest}
+
+
+@pytest.mark.both_databases
+def test_the_preview_counts_what_nobody_noted_and_notes_nothing(made: Made, folder: Path, settings: Any) -> None:
+    settings.BACKUP_KEEP = 1
+    gone = row(folder, hours=1)
+    (folder / gone.name).unlink()
+    assert set(catalogue.removable_after_one_more()) == {gone.name, made.path.name}
+    assert Backup.objects.get() == gone
+    gone.refresh_from_db()
+    assert gone.missing_since is None
 
 
 def exposed() -> float | None:

@@ -48,6 +48,9 @@ def test_it_says_that_it_holds_no_secrets_and_how_many_old_ones_went(settings: A
     settings.BACKUP_PASSPHRASE = ""
     settings.BACKUP_KEEP = 1
     run(BACK_UP)
+    (first,) = making.archives()
+    Backup.objects.all().delete()  # as in a database that was restored
+    assert maintenance.preview(BACK_UP).endswith(f"Then it would remove {first.name}.")
     assert run(BACK_UP).summary.endswith(
         "Removed 1 old ones. It holds no secrets: SUTAZAI_BACKUP_PASSPHRASE is not set."
     )

@@ -34,7 +34,7 @@ def entries():
 def test_void_entries_are_swept():
     cache.invalidate("two")
     row = run("sweep_cache")
-    assert row.summary == "Deleted 2 entries."
+    assert row.summary == "Deleted 2 entries and 0 old invalidations."
     assert (row.before["cache_entries"], row.after["cache_entries"]) == (3, 1)
     assert row.before["cache_bytes"] > row.after["cache_bytes"] > 0
 
@@ -44,7 +44,10 @@ def test_old_invalidations_are_forgotten_once_they_hold():
     old = timezone.now() - timedelta(days=31)
     CacheInvalidation.objects.filter(tag="held").update(at=old)
     CacheInvalidation.objects.create(tag="owed", generation="1", at=old)
-    run("sweep_cache")
+    assert maintenance.preview("sweep_cache") == "It would delete 0 entries and 1 old invalidations."
+    row = run("sweep_cache")
+    assert row.summary == "Deleted 0 entries and 1 old invalidations."
+    assert (row.before["cache_invalidations"], row.after["cache_invalidations"]) == (3, 2)
     assert set(CacheInvalidation.objects.values_list("tag", flat=True)) == {"owed", "recent"}
 
 
