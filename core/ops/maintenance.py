@@ -8,7 +8,6 @@ jobs stand in `core.ops.jobs`; other applications register theirs when Django st
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from celery import current_app
@@ -17,13 +16,15 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from core import audit
-from core.models import MaintenanceRun
-from core.ops import leases
+from core.models import Lease, MaintenanceRun
+from core.ops import clock, leases
 
 logger = logging.getLogger(__name__)
 
-# No run lasts longer. It only matters when another host's process dies in the middle of a run.
+# A run renews its lease. How long one lasts without matters where another host's process dies in the middle of a run,
+# and where nobody can write for long, as while SQLite vacuums a large file.
 LEASE_SECONDS = 3600
+RENEW_EVERY_SECONDS = 60
 LEASE_PREFIX = "maintenance:"
 TASK = "core.run_maintenance"
 
@@ -100,10 +101,11 @@ def latest() -> dict[str, MaintenanceRun]:
 
 
 def running(name: str) -> MaintenanceRun | None:
-    """The run of a job that goes on, as far as one can tell: a database that was restored knows of runs that ended."""
-    since = timezone.now() - timedelta(seconds=LEASE_SECONDS)
-    rows = MaintenanceRun.objects.filter(job=name, status=Status.RUNNING, started_at__gte=since)
-    return rows.order_by("-pk").first()
+    """The run of a job that goes on; a database that was restored knows of runs that ended."""
+    lease = Lease.objects.filter(name=_lease(name), held_until__gte=clock.now()).first()
+    if lease is None or leases.is_dead(lease.holder):
+        return None
+    return MaintenanceRun.objects.filter(job=name, status=Status.RUNNING).order_by("-pk").first()
 
 
 def hand_to_worker(name: str) -> bool:
@@ -122,24 +124,29 @@ def run(name: str, *, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun | Non
     Raises UnknownJobError.
     """
     found = find(name)
-    lease = f"{LEASE_PREFIX}{name}"
-    if not leases.take(lease, seconds=LEASE_SECONDS):
-        logger.info("The job %s runs already.", name)
-        return None
-    try:
+    with leases.held(_lease(name), seconds=LEASE_SECONDS, renew_every_seconds=RENEW_EVERY_SECONDS) as is_ours:
+        if not is_ours:
+            logger.info("The job %s runs already.", name)
+            return None
         _fail_interrupted(name)
         done = _run(found, trigger)
         if trigger != MaintenanceRun.Trigger.SCHEDULE:  # what runs by itself is told by its row alone
             audit.record("maintenance-run.started", target=done, detail=done.summary or done.error)
         return done
-    finally:
-        leases.release(lease)
+
+
+def _lease(job: str) -> str:
+    return f"{LEASE_PREFIX}{job}"
 
 
 def _fail_interrupted(name: str) -> None:
-    """Close the rows of runs that died: nobody else runs the job now."""
+    """Close the rows of runs that died: nobody else renews the job's lease now."""
     interrupted = MaintenanceRun.objects.filter(job=name, status=Status.RUNNING)
-    interrupted.update(status=Status.FAILED, finished_at=timezone.now(), error="The process that ran the job died.")
+    interrupted.update(
+        status=Status.FAILED,
+        finished_at=timezone.now(),
+        error="The process that ran the job died, or was cut off from the database.",
+    )
 
 
 def _run(job: Job, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun:

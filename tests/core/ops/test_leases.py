@@ -86,6 +86,36 @@ def test_nobody_gives_back_what_others_hold():
     assert Lease.objects.filter(name="duty").exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_is_held_for_as_long_as_the_block_runs(fake_clock, wait_until):
+    with leases.held("duty", seconds=60, renew_every_seconds=0.01) as is_ours:
+        assert is_ours
+        for _ in range(3):
+            fake_clock.advance(59)
+            until = fake_clock.now() + timedelta(seconds=60)
+            wait_until(lambda until=until: Lease.objects.get().held_until == until)
+        with leases.held("duty", seconds=60, renew_every_seconds=60) as is_ours_too:
+            assert not is_ours_too
+        assert Lease.objects.exists()
+    assert not Lease.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_taken_over_is_neither_renewed_nor_given_back(fake_clock, wait_until, caplog):
+    """By this very process, of which all threads are one holder."""
+    with leases.held("duty", seconds=60, renew_every_seconds=3600):
+        fake_clock.advance(61)
+        assert leases.take("duty", seconds=60)
+    taken = Lease.objects.get()
+    assert taken.held_until == fake_clock.now() + timedelta(seconds=60)
+    Lease.objects.all().delete()
+
+    with leases.held("duty", seconds=60, renew_every_seconds=0.01):
+        Lease.objects.update(held_until=taken.held_until + timedelta(seconds=9))
+        wait_until(lambda: "The lease duty was lost" in caplog.text)
+    assert Lease.objects.get().held_until == taken.held_until + timedelta(seconds=9)
+
+
 def test_the_database_says_what_time_it_is(monkeypatch):
     """A host whose own clock is hours ahead takes nothing from others."""
     lease_of("elsewhere:0:0/1/1", seconds=60)

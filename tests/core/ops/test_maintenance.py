@@ -107,6 +107,26 @@ def test_a_job_does_not_run_beside_itself(jobs):
     assert maintenance.run("slow", trigger=Trigger.CONSOLE).status == Status.SUCCEEDED
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.both_databases
+def test_a_job_that_takes_longer_than_its_lease_does_not_run_beside_itself(jobs, monkeypatch, fake_clock, wait_until):
+    monkeypatch.setattr(maintenance, "RENEW_EVERY_SECONDS", 0.01)
+    beside = []
+
+    @jobs.job("slow", "Take long", figures=dict, preview=str)
+    def work():
+        for _ in range(3):
+            fake_clock.advance(maintenance.LEASE_SECONDS - 1)
+            wait_until(lambda: Lease.objects.get().held_until > fake_clock.now() + timedelta(minutes=1))
+        assert maintenance.running("slow") == MaintenanceRun.objects.get()
+        beside.append(maintenance.run("slow", trigger=Trigger.CONSOLE))
+        return "Done."
+
+    row = maintenance.run("slow", trigger=Trigger.SCHEDULE)
+    assert (row.status, row.summary, beside) == (Status.SUCCEEDED, "Done.", [None])
+    assert maintenance.running("slow") is None
+
+
 @pytest.mark.django_db
 def test_a_run_that_died_with_its_process_is_closed_and_made_again(tidy):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -119,7 +139,10 @@ def test_a_run_that_died_with_its_process_is_closed_and_made_again(tidy):
     process.communicate()
     assert maintenance.run("tidy", trigger=Trigger.SCHEDULE).status == Status.SUCCEEDED
     died.refresh_from_db()
-    assert (died.status, died.error) == (Status.FAILED, "The process that ran the job died.")
+    assert (died.status, died.error) == (
+        Status.FAILED,
+        "The process that ran the job died, or was cut off from the database.",
+    )
 
 
 @pytest.mark.django_db
