@@ -1,8 +1,9 @@
 """Maintenance jobs: what they are, and the one way to run them.
 
 A job is a function that does its work and returns a line about it. Each run is a row with the job's figures before
-and after. Its preview says what it would do, by the same rule: one query, which is counted or carried out. Core's own
-jobs stand in `core.ops.jobs`; other applications register theirs when Django starts.
+and after, as far as they could be taken. Its preview says what it would do, by the same rule: one query, which is
+counted or carried out. Core's own jobs stand in `core.ops.jobs`; other applications register theirs when Django
+starts.
 """
 
 import logging
@@ -91,6 +92,16 @@ def preview(name: str) -> str:
         return f"It cannot be told: {type(error).__name__}: {error}"
 
 
+def figures(name: str) -> dict[str, int]:
+    """Take a job's figures; none where that fails, which keeps nothing from being done. Raises UnknownJobError."""
+    job = find(name)
+    try:
+        return dict(job.figures())
+    except Exception:
+        logger.exception("There are no figures of the job %s.", name)
+        return {}
+
+
 def latest() -> dict[str, MaintenanceRun]:
     """The last run of each job that ever ran."""
     if not _jobs:
@@ -151,15 +162,15 @@ def _fail_interrupted(name: str) -> None:
 
 def _run(job: Job, trigger: "MaintenanceRun.Trigger") -> MaintenanceRun:
     row = MaintenanceRun.objects.create(job=job.name, trigger=trigger, started_at=timezone.now())
+    row.before = figures(job.name)
     try:
-        row.before = dict(job.figures())
         row.summary = job.work()[:300]
-        row.after = dict(job.figures())
         row.status = Status.SUCCEEDED
     except Exception as error:
         logger.exception("The job %s failed.", job.name)
         row.error = f"{type(error).__name__}: {error}"
         row.status = Status.FAILED
+    row.after = figures(job.name)  # also of work that was left half done
     row.finished_at = timezone.now()
     row.save(update_fields=["before", "after", "summary", "error", "status", "finished_at"])
     return row

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core import audit
+from core.formats import NOTHING
 from core.models import MaintenanceRun
 from core.ops import maintenance
 
@@ -40,7 +41,7 @@ class Command(BaseCommand):
 
     def _preview(self, name: str) -> None:
         self.stdout.write(f"{name}: {maintenance.preview(name)}")
-        for figure, value in sorted(maintenance.find(name).figures().items()):
+        for figure, value in sorted(maintenance.figures(name).items()):
             self.stdout.write(f"  {figure}: {value}")
 
     def _run(self, name: str) -> bool:
@@ -53,5 +54,5 @@ class Command(BaseCommand):
             return False
         self.stdout.write(f"{name}: {row.summary} ({row.duration_seconds:.2f} s)")
         for figure in sorted({*row.before, *row.after}):
-            self.stdout.write(f"  {figure}: {row.before.get(figure, 0)} -> {row.after.get(figure, 0)}")
+            self.stdout.write(f"  {figure}: {row.before.get(figure, NOTHING)} -> {row.after.get(figure, NOTHING)}")
         return True

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from core.formats import NOTHING
 from core.models import AuditEntry, Lease, MaintenanceRun
 from core.ops import maintenance
 from core.ops.processes import ProcessIdentity
@@ -61,6 +62,39 @@ def test_a_failure_is_a_row_that_tells_why(jobs):
     assert (row.status, row.error) == (Status.FAILED, "ZeroDivisionError: nothing to divide by")
     assert row.before == {"things": 1}
     assert row.finished_at is not None
+
+
+@pytest.mark.django_db
+def test_a_failure_tells_how_far_the_work_came(jobs):
+    things = {"things": 3}
+
+    @jobs.job("broken", "Break", figures=lambda: things, preview=str)
+    def work():
+        things["things"] -= 1
+        raise ZeroDivisionError
+
+    row = maintenance.run("broken", trigger=Trigger.SCHEDULE)
+    row.refresh_from_db()
+    assert (row.before, row.after) == ({"things": 3}, {"things": 2})
+
+
+@pytest.mark.django_db
+def test_figures_that_cannot_be_taken_are_left_out_and_the_work_is_done(jobs, tidy):
+    counts = iter([{"spots": 7}])  # and none after that
+
+    def figures():
+        return next(counts)
+
+    jobs.job("wipe", "Wipe", figures=figures, preview=lambda: "It would wipe.")(lambda: "Wiped.")
+    text = maintain("--job", "wipe", "--job", "tidy")
+    assert "wipe: Wiped." in text
+    assert f"spots: 7 -> {NOTHING}" in text
+    assert "things: 3 -> 2" in text
+    first = MaintenanceRun.objects.get(job="wipe")
+    assert (first.status, first.before, first.after, first.error) == (Status.SUCCEEDED, {"spots": 7}, {}, "")
+    second = maintenance.run("wipe", trigger=Trigger.SCHEDULE)
+    assert (second.status, second.summary, second.before) == (Status.SUCCEEDED, "Wiped.", {})
+    assert "wipe: It would wipe." in maintain("--job", "wipe", "--dry-run")
 
 
 @pytest.mark.django_db
