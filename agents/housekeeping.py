@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -58,7 +59,15 @@ def _would_join() -> str:
 
 
 def _events() -> Mapping[str, int]:
-    return {"events": TaskEvent.objects.count()}
+    """On PostgreSQL as its statistics tell, for to count a large table takes longer than a statement may."""
+    if connection.vendor != "postgresql":
+        return {"events": TaskEvent.objects.count()}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")  # what this session has just done counts, too
+        cursor.execute(
+            "SELECT n_live_tup FROM pg_stat_user_tables WHERE relid = to_regclass(%s)", [TaskEvent._meta.db_table]
+        )
+        return {"events": int(cursor.fetchone()[0])}
 
 
 @maintenance.job(
