@@ -46,6 +46,7 @@ def _would_ask() -> str:
         "models": NodeModel.objects.filter(node__kind=Node.Kind.OLLAMA, is_available=True).count(),
     },
     preview=_would_ask,
+    is_long=True,
 )
 def refresh_models() -> str:
     nodes = discovery.refresh_all()
@@ -71,7 +72,11 @@ def _events() -> Mapping[str, int]:
 
 
 @maintenance.job(
-    "join_old_events", "Join the pieces in which old answers were written down", figures=_events, preview=_would_join
+    "join_old_events",
+    "Join the pieces in which old answers were written down",
+    figures=_events,
+    preview=_would_join,
+    is_long=True,
 )
 def join_old_events() -> str:
     return f"Joined pieces of answers: {number(pruning.join_pieces())} events are gone."
@@ -81,6 +86,7 @@ deletions.register(
     "delete_old_tasks",
     "Delete tasks and conversations that are older than they are kept",
     {"tasks": pruning.old_tasks, "conversations": pruning.old_sessions},
+    is_long=True,
 )
 
 

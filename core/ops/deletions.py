@@ -15,8 +15,11 @@ Rows = Callable[[], "QuerySet[Row]"]
 BATCH = 500  # rows for each transaction, so that others get their turn in between
 
 
-def register(name: str, title: str, rows: "Mapping[str, Rows[Row]]") -> None:
-    """Register a job that deletes rows. rows: by what they are called, "sign-in sessions"; deleted in this order."""
+def register(name: str, title: str, rows: "Mapping[str, Rows[Row]]", *, is_long: bool = False) -> None:
+    """Register a job that deletes rows. rows: by what they are called, "sign-in sessions"; deleted in this order.
+
+    is_long: as of any job, such as where much else goes with each row.
+    """
 
     def figures() -> Mapping[str, int]:
         return {_figure(what): of().model._default_manager.count() for what, of in rows.items()}
@@ -24,7 +27,7 @@ def register(name: str, title: str, rows: "Mapping[str, Rows[Row]]") -> None:
     def preview() -> str:
         return f"It would delete {told((what, of().count()) for what, of in rows.items())}."
 
-    @maintenance.job(name, title, figures=figures, preview=preview)
+    @maintenance.job(name, title, figures=figures, preview=preview, is_long=is_long)
     def delete() -> str:
         return f"Deleted {told([(what, in_batches(of())) for what, of in rows.items()])}."
 

@@ -38,8 +38,8 @@ Status = MaintenanceRun.Status
 class Job:
     """A maintenance job. figures: numbers that the work is meant to change, by name with their unit.
 
-    preview: says what the work would do now, and does nothing. is_long: nobody waits for it, so the console has a
-    worker do it.
+    preview: says what the work would do now, and does nothing. is_long: it may take minutes where there is much to do
+    or somebody else does not answer, so the console has a worker do it instead of a thread that serves people.
     """
 
     name: str

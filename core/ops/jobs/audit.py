@@ -52,7 +52,9 @@ def sign_audit_checkpoint() -> str:
     return f"Entry {checkpoint.sequence} is signed." if checkpoint else "Nothing is sealed yet."
 
 
-@maintenance.job(VERIFY, "Check the audit log from its beginning", figures=_figures, preview=_would_verify)
+@maintenance.job(
+    VERIFY, "Check the audit log from its beginning", figures=_figures, preview=_would_verify, is_long=True
+)
 def verify_audit_log() -> str:
     verdict = verification.verify()
     if verdict.finding:
@@ -82,6 +84,7 @@ def _removable() -> Mapping[str, int]:
     "Remove entries of the audit log that are older than it is kept",
     figures=_removable,
     preview=_would_remove,
+    is_long=True,
 )
 def remove_old_audit_entries() -> str:
     if not settings.AUDIT_KEEP_DAYS:

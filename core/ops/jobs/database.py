@@ -48,7 +48,9 @@ def _would_vacuum() -> str:
     return _told("It would vacuum and analyse", _postgresql_plan())
 
 
-@maintenance.job("vacuum_database", "Vacuum and analyse the database", figures=_figures, preview=_would_vacuum)
+@maintenance.job(
+    "vacuum_database", "Vacuum and analyse the database", figures=_figures, preview=_would_vacuum, is_long=True
+)
 def vacuum_database() -> str:
     if connection.in_atomic_block:
         raise RuntimeError("VACUUM does not work inside a transaction.")
@@ -63,7 +65,11 @@ def _would_free() -> str:
 
 
 @maintenance.job(
-    "free_database_pages", "Give back what is free within the database's file", figures=_figures, preview=_would_free
+    "free_database_pages",
+    "Give back what is free within the database's file",
+    figures=_figures,
+    preview=_would_free,
+    is_long=True,
 )
 def free_database_pages() -> str:
     if not _can_free():

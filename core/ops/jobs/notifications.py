@@ -23,6 +23,7 @@ def _waiting() -> list[uuid.UUID]:
     "Send emails of notifications that could not be sent before",
     figures=lambda: {"due_emails": emails.due(timezone.now()).count()},
     preview=lambda: f"It would try to send {len(_waiting())} emails.",
+    is_long=True,
 )
 def send_due_emails() -> str:
     waiting = _waiting()
@@ -42,6 +43,7 @@ def _would_send_webhooks() -> str:
     "Send what webhooks did not take before",
     figures=lambda: {"due_deliveries": WebhookDelivery.objects.due(timezone.now()).count()},
     preview=_would_send_webhooks,
+    is_long=True,
 )
 def send_due_webhooks() -> str:
     waiting = sending.waiting_webhooks()

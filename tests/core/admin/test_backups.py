@@ -155,9 +155,26 @@ def test_it_needs_permissions(clerk: Client, messages_sent: list[Any]) -> None:
     assert messages_sent == []
 
 
-def test_long_jobs_of_the_page_of_runs_are_left_to_a_worker(console: Client, messages_sent: list[Any]) -> None:
-    console.post(reverse("admin:core_maintenancerun_run", args=[BACK_UP]))
-    assert messages_sent == [("core.run_maintenance", [BACK_UP, "console"])]
+@pytest.mark.parametrize(
+    "job",
+    [
+        BACK_UP,
+        DRILL,
+        "check_database",
+        "vacuum_database",
+        "free_database_pages",
+        "verify_audit_log",
+        "remove_old_audit_entries",
+        "send_due_emails",
+        "send_due_webhooks",
+        "refresh_models",
+        "join_old_events",
+        "delete_old_tasks",
+    ],
+)
+def test_what_may_take_minutes_is_left_to_a_worker(console: Client, messages_sent: list[Any], job: str) -> None:
+    console.post(reverse("admin:core_maintenancerun_run", args=[job]))
+    assert messages_sent == [("core.run_maintenance", [job, "console"])]
     assert not MaintenanceRun.objects.exists()
 
 
