@@ -1,6 +1,6 @@
 """Periodic work, editable: celery beat's own admin in the console's look."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -23,6 +23,9 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from core.admin.audited import AuditedAdmin
 from core.admin.base import report
 from core.formats import moment
+from core.ops import schedules
+
+SHARED = "Several schedules use it, so it cannot be changed here. Choose another one in yours, or add one there."
 
 for _model in (PeriodicTask, IntervalSchedule, CrontabSchedule, ClockedSchedule, SolarSchedule):
     admin.site.unregister(_model)
@@ -52,6 +55,11 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     form: ClassVar[type[forms.ModelForm]] = ConsolePeriodicTaskForm
     actions = ("enable_selected", "disable_selected")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> tuple[str, ...]:
+        """Under another name, a schedule of housekeeping would be made a second time at the next start."""
+        fixed = ("name",) if obj is not None and schedules.is_own(obj.name) else ()
+        return (*super().get_readonly_fields(request, obj), *fixed)
+
     @admin.display(description="Last run", ordering="last_run_at")
     def last_run(self, task: PeriodicTask) -> str:
         return moment(task.last_run_at)
@@ -66,19 +74,36 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
 
 
 def _switch(
-    request: HttpRequest, schedules: QuerySet[PeriodicTask], *, is_enabled: bool, verb: str, why_skipped: str
+    request: HttpRequest, tasks: QuerySet[PeriodicTask], *, is_enabled: bool, verb: str, why_skipped: str
 ) -> None:
-    total = schedules.count()
-    changed = schedules.exclude(enabled=is_enabled).update(enabled=is_enabled, last_run_at=None)
+    total = tasks.count()
+    changed = tasks.exclude(enabled=is_enabled).update(enabled=is_enabled, last_run_at=None)
     PeriodicTasks.update_changed()  # beat looks only when told
     report(request, done=changed, verb=verb, noun="schedule", skipped=total - changed, why_skipped=why_skipped)
 
 
 class ScheduleAdmin(AuditedAdmin):
-    """Intervals and the like: made while editing a periodic task."""
+    """Intervals and the like: made while editing a periodic task. One that several tasks use is not edited.
+
+    The pencil of one of them leads here, and the others would change unseen.
+    """
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not _is_shared(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not _is_shared(obj)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return [(None, {"fields": (), "description": SHARED}), *fieldsets] if _is_shared(obj) else fieldsets
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return False  # no entry of its own in the menu
+
+
+def _is_shared(schedule: Any) -> bool:
+    return schedule is not None and schedule.periodictask_set.count() > 1
 
 
 @admin.register(IntervalSchedule)

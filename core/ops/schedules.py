@@ -17,6 +17,11 @@ def name_of(job: str) -> str:
     return f"maintenance: {job}"
 
 
+def is_own(name: str) -> bool:
+    """Tell whether a schedule's name is one that `ensure` looks for."""
+    return name in map(name_of, settings.MAINTENANCE_SCHEDULES)
+
+
 def ensure() -> list[str]:
     """Make the schedules that are missing; returns the names of their jobs.
 

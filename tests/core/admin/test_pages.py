@@ -13,7 +13,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from core import formats
 from core.access import api_keys
 from core.models import ApiKey, MaintenanceRun, User
-from core.ops import maintenance
+from core.ops import maintenance, schedules
 from tests.factories import make_staff, make_user
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -272,6 +272,42 @@ def test_a_schedule_can_be_edited(console: Client, schedule: PeriodicTask) -> No
     assert response.status_code == 302, response.context and response.context["errors"]
     schedule.refresh_from_db()
     assert (schedule.name, schedule.description) == ("tidy often", "Edited.")
+
+
+def test_housekeepings_own_schedules_keep_their_names(console: Client) -> None:
+    """By which they are known at the next start, when a renamed one would be made a second time."""
+    schedules.ensure()
+    count = PeriodicTask.objects.count()
+    own = PeriodicTask.objects.get(name="maintenance: refresh_models")
+    page = reverse("admin:django_celery_beat_periodictask_change", args=[own.pk])
+    fields = {"task": own.task, "args": own.args, "kwargs": own.kwargs, "interval": own.interval_id, "headers": "{}"}
+
+    response = console.post(page, {**fields, "name": "mine", "description": "Edited."})
+
+    assert response.status_code == 302, response.context and response.context["errors"]
+    own.refresh_from_db()
+    assert (own.name, own.description) == ("maintenance: refresh_models", "Edited.")
+    schedules.ensure()
+    assert PeriodicTask.objects.count() == count
+
+
+def test_an_interval_that_several_schedules_use_is_not_edited(console: Client, schedule: PeriodicTask) -> None:
+    every = schedule.interval
+    page = reverse("admin:django_celery_beat_intervalschedule_change", args=[every.pk])
+    other = PeriodicTask.objects.create(name="wipe", task="core.run_maintenance", args='["wipe"]', interval=every)
+
+    assert "Several schedules use it" in console.get(page).text
+    assert console.post(page, {"every": 5, "period": "days"}).status_code == 403
+    remove = reverse("admin:django_celery_beat_intervalschedule_delete", args=[every.pk])
+    assert console.post(remove, {"post": "yes"}).status_code == 403
+    every.refresh_from_db()
+    assert (every.every, every.period) == (1, "hours")
+
+    other.delete()
+    assert "Several schedules use it" not in console.get(page).text
+    assert console.post(page, {"every": 5, "period": "days"}).status_code == 302
+    every.refresh_from_db()
+    assert (every.every, every.period) == (5, "days")
 
 
 def test_schedules_are_switched_off_and_on(console: Client, schedule: PeriodicTask) -> None:
