@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
-from django.db import connection
+from django.db import OperationalError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import CaptureQueriesContext
 from django_redis import get_redis_connection
 from django_redis.pool import ConnectionFactory
@@ -123,6 +124,18 @@ def rabbitmq_url() -> str:
 def postgres_url() -> str:
     """A database of a real PostgreSQL server, shared by all tests of the run; it has no tables."""
     return _service_url("postgres")
+
+
+@pytest.fixture
+def database_is_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody gets anything from the database, in any thread, while the test runs."""
+
+    def refuse(self: BaseDatabaseWrapper) -> None:
+        raise OperationalError("the connection is refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "cursor", refuse)
+        yield
 
 
 class FakeClock:

@@ -10,14 +10,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -56,6 +57,11 @@ Deriver = Callable[[Totals], Iterable[Metric]]
 
 _readers: list[Reader] = []
 _derivers: list[Deriver] = []
+_failing: dict[str, type[Exception]] = {}  # those of them that failed last time, and with what
+
+reader_errors = Counter(
+    "sutazai_metrics_reader_errors", "Readings of these metrics that lack what one of their parts tells.", ["reader"]
+)
 
 
 def register(reader: Reader) -> Reader:
@@ -131,19 +137,57 @@ def _shared_folder() -> Path | None:
     return Path(name)
 
 
-def series() -> Iterator[tuple[str, dict[str, str], float]]:
-    """All that the page says now: name, labels and value."""
-    return ((sample.name, sample.labels, sample.value) for family in _Page().collect() for sample in family.samples)
+@dataclass(frozen=True)
+class Reading:
+    """All that the page says at one moment. series: name, labels and value. is_whole: everybody could tell theirs."""
+
+    series: list[tuple[str, dict[str, str], float]]
+    is_whole: bool
+
+
+def reading() -> Reading:
+    """Read everything now."""
+    now = _Page()
+    series = [(sample.name, sample.labels, sample.value) for family in now.collect() for sample in family.samples]
+    return Reading(series, now.is_whole)
 
 
 class _Page(Collector):
+    """What is there to be told. Who fails is left out: the others tell what may be the reason."""
+
+    def __init__(self) -> None:
+        self.is_whole = True
+
     def collect(self) -> Iterator[Metric]:
         counted = list(_counted().collect())
         yield from counted
         for reader in _readers:
-            yield from reader()
+            yield from self._told_by(reader)
         for deriver in _derivers:
-            yield from deriver(Totals(counted))
+            yield from self._told_by(deriver, Totals(counted))
+
+    def _told_by(self, ask: Callable[..., Iterable[Metric]], *about: Totals) -> Iterator[Metric]:
+        """What somebody tells, or told before failing: each metric is whole."""
+        name = f"{ask.__module__}.{ask.__qualname__}"
+        try:
+            yield from ask(*about)
+        except Exception as error:  # noqa: BLE001 - whatever one of them meets, the others are asked
+            self.is_whole = False
+            _note_failure(name, error)
+        else:
+            _failing.pop(name, None)
+
+
+def _note_failure(name: str, error: Exception) -> None:
+    """Count a failure; it is told when it begins, and not each time that somebody reads."""
+    reader_errors.labels(name).inc()
+    if _failing.get(name) is type(error):
+        return
+    _failing[name] = type(error)
+    if isinstance(error, (DatabaseError, InterfaceError, OSError)):
+        logger.warning("The metrics do without %s: %s", name, error)
+    else:
+        logger.error("The metrics do without %s.", name, exc_info=error)
 
 
 class _PageOfItsOwnThread(_Page):
@@ -157,10 +201,8 @@ class _PageOfItsOwnThread(_Page):
 
 
 @register
-def platform_metrics() -> Iterator[Metric]:
-    yield GaugeMetricFamily("sutazai_workers", "Workers that live.", value=living_workers())
-    sessions = Session.objects.filter(expire_date__gt=timezone.now()).count()
-    yield GaugeMetricFamily("sutazai_sign_in_sessions", "Sign-in sessions that have not expired.", value=sessions)
+def dependency_metrics() -> Iterator[Metric]:
+    """Tell what health found, from memory: also while the database is what is away."""
     up = GaugeMetricFamily(
         "api_dependency_status",
         "1: up, 0.5: degraded, 0: down or unknown, as this web process found it.",
@@ -169,3 +211,10 @@ def platform_metrics() -> Iterator[Metric]:
     for name, state in health.states().items():
         up.add_metric([name], {State.UP: 1.0, State.DEGRADED: 0.5}.get(state, 0.0))
     yield up
+
+
+@register
+def platform_metrics() -> Iterator[Metric]:
+    yield GaugeMetricFamily("sutazai_workers", "Workers that live.", value=living_workers())
+    sessions = Session.objects.filter(expire_date__gt=timezone.now()).count()
+    yield GaugeMetricFamily("sutazai_sign_in_sessions", "Sign-in sessions that have not expired.", value=sessions)

@@ -10,7 +10,8 @@ on other machines do not share the figures, so they have none.
 
 The same process writes down how the parts were that everything depends on (`core.ops.health_history`).
 
-While nobody can tell, as in the first minute of counting, everything stays as it is.
+While nobody can tell, as in the first minute of counting or without metrics that could not be read, everything stays
+as it is.
 """
 
 import logging
@@ -29,7 +30,7 @@ from core.notifications import Event, News, notify, webhooks
 from core.notifications import register as register_event
 from core.ops import clock, health, health_history, leases, metrics
 from core.ops.alerts import figures, rules
-from core.ops.alerts.expressions import Breach, Labels, Past, Samples, TooEarly
+from core.ops.alerts.expressions import Breach, Labels, Metric, Past, Samples, TooEarly
 from core.ops.alerts.rules import KEEP_FIRING, Rule
 from core.ops.processes import ProcessIdentity
 from core.ops.threads import start_endless
@@ -77,7 +78,8 @@ def turn(watch: "Watch", at: float) -> bool:
         health.start()  # in a worker nothing else does
         _history.write(watched_until)
         figures.ask_web()
-        watch.look(Samples(at, metrics.series()), clock.now())
+        reading = metrics.reading()
+        watch.look(Samples(at, reading.series), clock.now(), is_whole=reading.is_whole)
         return True
 
 
@@ -108,8 +110,8 @@ class Watch:
         self._true_since: dict[tuple[str, Labels], tuple[float, datetime]] = {}
         self._false_since: dict[tuple[str, str], float] = {}
 
-    def look(self, samples: Samples, now: datetime) -> None:
-        """Compare what the metrics say with what fires."""
+    def look(self, samples: Samples, now: datetime, *, is_whole: bool = True) -> None:
+        """Compare what the metrics say with what fires. is_whole: nothing is missing that could not be read."""
         if samples.at - self._looked_at > DUTY_SECONDS:
             self._true_since, self._false_since = {}, {}
         self._looked_at, self.has_looked = samples.at, True
@@ -120,6 +122,9 @@ class Watch:
         unclear = set()
         true: set[tuple[str, str]] = set()
         for rule in known:
+            if not (is_whole or _has_all(rule, samples)):
+                unclear.add(rule.name)
+                continue
             try:
                 breaches = rule.condition.breaches(samples, self._past)
             except TooEarly:
@@ -153,6 +158,11 @@ class Watch:
             if self._looked_at - since_at >= KEEP_FIRING.total_seconds():
                 del self._false_since[alert.name, alert.about]
                 resolve(alert, now)
+
+
+def _has_all(rule: Rule, samples: Samples) -> bool:
+    """Tell whether each metric that a rule looks at was read: one that is missing may have failed."""
+    return all(any(True for _ in samples.of(Metric(metric.name))) for metric in rule.metrics())
 
 
 _watch = Watch()  # this process's

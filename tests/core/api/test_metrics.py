@@ -1,5 +1,7 @@
 import pytest
 
+from core.ops import health
+from core.ops.health import Health
 from tests.factories import make_api_key, make_operator, make_user
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +38,17 @@ def test_the_token_of_the_settings_opens_the_metrics_and_nothing_else(client, se
         assert client.get("/metrics", headers={"Authorization": wrong}).status_code == 401
     assert client.get("/metrics", headers=bearer(make_operator())).status_code == 200
     assert client.get("/metrics", headers=bearer(make_user())).status_code == 403
+
+
+def test_the_token_opens_them_while_the_database_is_away(client, settings, monkeypatch, database_is_away):
+    settings.METRICS_TOKEN = TOKEN
+    found = Health()
+    monkeypatch.setattr(health, "states", found.states)
+    found.look()
+    response = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert response.status_code == 200
+    assert b'api_dependency_status{dependency="database"} 0.0' in response.content
+    assert b'api_dependency_status{dependency="disk"} 1.0' in response.content
 
 
 def test_without_a_token_in_the_settings_an_empty_one_opens_nothing(client, settings):

@@ -17,12 +17,12 @@ class Kettles:
         self.watch = Watch()
         self._at = 1000.0
 
-    def say(self, seconds: float = 15, **degrees: float) -> None:
-        """After so many seconds, have the kettles be that hot, by name."""
+    def say(self, seconds: float = 15, *, is_whole: bool = True, **degrees: float) -> None:
+        """After so many seconds, have the kettles be that hot, by name. is_whole: all metrics could be read."""
         self._at += seconds
         self.now += timedelta(seconds=seconds)
         series = [("kettle_degrees", {"kettle": name, "pid": "1"}, value) for name, value in degrees.items()]
-        self.watch.look(Samples(self._at, series), self.now)
+        self.watch.look(Samples(self._at, series), self.now, is_whole=is_whole)
 
     def set_clock(self, *, hours: float) -> None:
         self.now += timedelta(hours=hours)

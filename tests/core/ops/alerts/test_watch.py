@@ -14,7 +14,7 @@ from core.ops.alerts.expressions import Compared, Increase, Metric
 from core.ops.alerts.watch import Watch
 from tests.conftest import FakeClock
 from tests.core.ops.alerts.conftest import KETTLE, Kettles
-from tests.factories import make_administrator, make_operator, make_user, make_webhook
+from tests.factories import make_administrator, make_alert, make_operator, make_user, make_webhook
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -204,6 +204,22 @@ def test_while_nobody_can_tell_everything_stays(kettles: Kettles, monkeypatch: p
     assert firing() == []
 
 
+def test_what_could_not_be_read_stays_as_it_is(kettles: Kettles) -> None:
+    """A reader of the metrics that fails gives no kettles, which is not to say that they are cold."""
+    kettles.heat(a=150)
+    for _ in range(5):
+        kettles.say(is_whole=False)
+    assert firing() == ["The kettle a is hot"]
+    kettles.cool()
+    assert firing() == []
+
+
+def test_what_could_be_read_is_looked_at_where_something_else_could_not(kettles: Kettles) -> None:
+    for _ in range(5):
+        kettles.say(is_whole=False, a=150)
+    assert firing() == ["The kettle a is hot"]
+
+
 def test_labels_are_told_whole_and_cut_where_they_are_long(kettles: Kettles, operator: User) -> None:
     kettles.heat(**{"x" * 500: 150})
     (alert,) = Alert.objects.all()
@@ -227,6 +243,27 @@ def test_a_turn_asks_the_web_process_and_reads_the_metrics(monkeypatch: pytest.M
     for seconds in (30, 60):
         watch.turn(watching, 1000.0 + seconds)
     assert "The web process does not answer" in firing()
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn starts no thread that would outlive the test, and asks nobody."""
+    monkeypatch.setattr(health, "start", lambda: None)
+    monkeypatch.setattr(figures, "ask_web", lambda: None)
+
+
+def failing(*_: object, **__: object) -> None:
+    raise LookupError("anything")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_turn_goes_on_where_metrics_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = make_alert(labels={"node": "gpu-1"})
+    monkeypatch.setattr(metrics, "_readers", [failing])
+    watching = Watch()
+    for seconds in (0, 30, 60, 90):
+        assert watch.turn(watching, 1000.0 + seconds)
+    assert lost.title in firing()
 
 
 def test_a_process_without_the_lease_leaves_it_to_another(
