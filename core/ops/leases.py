@@ -41,6 +41,11 @@ def _take(name: str, *, seconds: float, renews: bool = False) -> datetime | None
     return until if Lease.objects.filter(free, name=name).update(holder=me, held_until=until) else None
 
 
+def note_done(name: str) -> None:
+    """Write down that this process, whose lease it is, has just done its duty: to hold one is not to do it."""
+    Lease.objects.filter(name=name, holder=str(ProcessIdentity.current())).update(done_at=clock.now())
+
+
 def release(name: str) -> None:
     """Give a lease of this process back."""
     Lease.objects.filter(name=name, holder=str(ProcessIdentity.current())).delete()

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 
 from core.formats import span
 from core.models import Alert, AlertSilence, Lease, User, alert_about
@@ -76,11 +76,22 @@ def turn(watch: "Watch", at: float) -> bool:
             _history.forget()
             return False
         health.start()  # in a worker nothing else does
-        _history.write(watched_until)
+        _write_history(watched_until)
         figures.ask_web()
         reading = metrics.reading()
         watch.look(Samples(at, reading.series), clock.now(), is_whole=reading.is_whole)
+        leases.note_done(DUTY)
         return True
+
+
+def _write_history(watched_until: datetime | None) -> None:
+    """Write down how the parts were, if that can be done: the alerts are looked at all the same."""
+    try:
+        _history.write(watched_until)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("How the parts were is not written down: %s", error)
+    except Exception:
+        logger.exception("How the parts were is not written down.")
 
 
 def look_now() -> bool:
@@ -98,6 +109,11 @@ def watcher() -> ProcessIdentity | None:
     """The process that watches; None: none does."""
     lease = Lease.objects.filter(name=DUTY, held_until__gte=clock.now()).first()
     return ProcessIdentity.parse(lease.holder) if lease and not leases.is_dead(lease.holder) else None
+
+
+def has_looked_lately() -> bool:
+    """Tell whether any process looked at everything within the last minute; one whose looks fail has not."""
+    return Lease.objects.filter(name=DUTY, done_at__gte=clock.now() - timedelta(seconds=DUTY_SECONDS)).exists()
 
 
 class Watch:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.urls import reverse
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -254,6 +255,36 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def failing(*_: object, **__: object) -> None:
     raise LookupError("anything")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_look_that_fails_does_not_count_as_one(monkeypatch: pytest.MonkeyPatch, fake_clock: FakeClock) -> None:
+    assert not watch.has_looked_lately()
+    watch.turn(Watch(), 1000.0)
+    assert watch.has_looked_lately()
+    fake_clock.advance(61)
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "look", failing)
+        with pytest.raises(LookupError):
+            watch.turn(Watch(), 1061.0)
+    assert watch.watcher()
+    assert not watch.has_looked_lately()
+    watch.turn(Watch(), 1062.0)
+    assert watch.has_looked_lately()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("error", [OperationalError("the table is gone"), LookupError("anything")])
+def test_a_history_that_cannot_be_written_keeps_nobody_from_looking(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(watch._history, "write", fail)
+    assert watch.turn(Watch(), 1000.0)
+    assert watch.has_looked_lately()
+    assert "How the parts were is not written down" in caplog.text
 
 
 @pytest.mark.usefixtures("quiet")

@@ -17,9 +17,14 @@ def run():
     return maintenance.run("evaluate_alerts", trigger=MaintenanceRun.Trigger.SCHEDULE)
 
 
-def watched_elsewhere(**ago):
-    until = clock.now() + timedelta(seconds=30) - timedelta(**ago)
-    Lease.objects.create(name=watch.DUTY, holder="elsewhere:0:0/7/1", held_until=until)
+def watched_elsewhere(*, held_seconds=30, looked_seconds_ago=15):
+    now = clock.now()
+    Lease.objects.create(
+        name=watch.DUTY,
+        holder="elsewhere:0:0/7/1",
+        held_until=now + timedelta(seconds=held_seconds),
+        done_at=now - timedelta(seconds=looked_seconds_ago),
+    )
 
 
 @pytest.fixture
@@ -53,10 +58,18 @@ def test_a_process_without_figures_looks_at_nothing():
 
 
 def test_it_fails_where_nobody_watches():
-    watched_elsewhere(minutes=1)
+    watched_elsewhere(held_seconds=-30)
     row = run()
     assert row.status == "failed"
     assert row.error.startswith("NobodyWatchesError")
+
+
+def test_it_fails_where_somebody_watches_whose_looks_fail():
+    watched_elsewhere(looked_seconds_ago=90)
+    row = run()
+    assert row.status == "failed"
+    assert row.error.startswith("LooksFailError: The process 7 on elsewhere watches")
+    assert "Its log tells why" in row.error
 
 
 def test_a_dry_run_tells_what_fires():
