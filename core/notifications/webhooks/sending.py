@@ -13,7 +13,7 @@ So a receiver may get a delivery twice, with one key, and need not get them in o
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from core.audit.changes import clean
 from core.models import Webhook, WebhookDelivery
+from core.models.webhook import WebhookDeliveryQuerySet
 from core.net.breakers import Guard
 from core.net.errors import BreakerOpen, NetError
 from core.notifications import announcer
@@ -45,6 +46,7 @@ MOST = 50  # of one webhook in one go, so that a slow one does not keep a worker
 TEST = "test"  # in the place of an event's name; an operator waits for it, so it is tried once
 
 Status = WebhookDelivery.Status
+Due = Callable[[], WebhookDeliveryQuerySet]  # what counts as due, at the moment when it is asked
 
 
 class _TakenError(Exception):
@@ -104,18 +106,22 @@ def announce(webhook_ids: Sequence[uuid.UUID]) -> None:
     transaction.on_commit(partial(announcer.announce, TASK, webhook_ids), robust=True)
 
 
-def waiting_webhooks() -> list[uuid.UUID]:
+def all_due() -> WebhookDeliveryQuerySet:
+    return WebhookDelivery.objects.due(timezone.now())
+
+
+def waiting_webhooks(due: Due = all_due) -> list[uuid.UUID]:
     """The webhooks to which something is due, the one that waits longest first."""
-    due = WebhookDelivery.objects.due(timezone.now()).order_by().values("webhook")
-    return list(due.annotate(first=Min("next_try_at")).order_by("first").values_list("webhook", flat=True))
+    first = due().order_by().values("webhook").annotate(first=Min("next_try_at"))
+    return list(first.order_by("first").values_list("webhook", flat=True))
 
 
-def send_due(webhook_id: uuid.UUID) -> int:
+def send_due(webhook_id: uuid.UUID, due: Due = all_due) -> int:
     """Send what is due to a webhook, until its breaker opens; returns how many deliveries it took."""
     taken = 0
     for _ in range(MOST):
-        due = WebhookDelivery.objects.due(timezone.now()).filter(webhook_id=webhook_id)
-        delivery = due.select_related("webhook__breaker").order_by("next_try_at", "pk").first()
+        found = due().filter(webhook_id=webhook_id).select_related("webhook__breaker")
+        delivery = found.order_by("next_try_at", "pk").first()
         if delivery is None:
             break
         try:

@@ -7,6 +7,7 @@ on other machines do not share the figures, so they have none.
    time. If another process takes over, or nobody looked for a while, its time begins anew.
 2. When it has lasted, the alert fires: a row, and news for operators, unless it is silenced.
 3. When it has been false for a minute, the alert is resolved; who was told that it fires is told of that too.
+4. What no worker sent of that in time, this process sends itself: the alert may be about the workers.
 
 The same process writes down how the parts were that everything depends on (`core.ops.health_history`).
 
@@ -26,7 +27,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connection,
 from core.formats import span
 from core.models import Alert, AlertSilence, Lease, User, alert_about
 from core.models.roles import STAFF
-from core.notifications import Event, News, notify, webhooks
+from core.notifications import Event, News, notify, overdue, webhooks
 from core.notifications import register as register_event
 from core.ops import clock, health, health_history, leases, metrics
 from core.ops.alerts import figures, rules
@@ -60,7 +61,8 @@ def start() -> threading.Thread:
     def wait_and_turn() -> None:
         time.sleep(INTERVAL_SECONDS)
         try:
-            turn(_watch, time.monotonic())
+            if turn(_watch, time.monotonic()):
+                _sender.wake()
         finally:
             if connection.vendor != "sqlite":
                 connection.close()  # back to the pool until the next turn
@@ -183,6 +185,7 @@ def _has_all(rule: Rule, samples: Samples) -> bool:
 
 _watch = Watch()  # this process's
 _history = health_history.Writer()
+_sender = overdue.Sender(ALERT)
 _one_at_a_time = threading.Lock()
 
 

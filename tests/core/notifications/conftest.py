@@ -1,10 +1,12 @@
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from core.notifications import Event, events
 from tests.mail_server import MailServer
+from tests.servers import Receiver
 
 
 @pytest.fixture
@@ -23,4 +25,13 @@ def mail(settings: Any) -> Iterator[MailServer]:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
         settings.PUBLIC_URL = "https://sutazai.example"
+        yield server
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    """A real web server, where an operator lets webhooks lead to."""
+    settings.WEBHOOK_NETWORKS = (ip_network("127.0.0.1/32"),)
+    settings.PUBLIC_URL = "https://sutazai.example"
+    with Receiver() as server:
         yield server

@@ -1,6 +1,4 @@
-from collections.abc import Callable, Iterator
-from ipaddress import ip_network
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -9,15 +7,6 @@ from core.net.calls import Timeouts
 from core.notifications.webhooks import calls, sending
 from tests.factories import make_webhook
 from tests.servers import Receiver
-
-
-@pytest.fixture
-def receiver(settings: Any) -> Iterator[Receiver]:
-    """A real web server, where an operator lets webhooks lead to."""
-    settings.WEBHOOK_NETWORKS = (ip_network("127.0.0.1/32"),)
-    settings.PUBLIC_URL = "https://sutazai.example"
-    with Receiver() as server:
-        yield server
 
 
 @pytest.fixture
