@@ -129,6 +129,16 @@ def test_what_is_silenced_fires_and_nobody_is_told(kettles: Kettles, operator: U
     assert told(operator) == ["Alert: The kettle b is hot", "Resolved: The kettle b is hot"]
 
 
+def test_who_was_told_that_it_fires_is_told_of_its_end_also_in_a_silence(
+    kettles: Kettles, operator: User, fake_clock: FakeClock
+) -> None:
+    kettles.heat(a=150)
+    fake_clock.moment = kettles.now
+    handling.silence("KettleHot", minutes=60, reason="tea", by=operator)
+    kettles.cool()
+    assert told(operator) == ["Alert: The kettle a is hot", "Resolved: The kettle a is hot"]
+
+
 def test_who_was_not_told_is_told_when_the_silence_is_over(
     kettles: Kettles, operator: User, fake_clock: FakeClock
 ) -> None:
