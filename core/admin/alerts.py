@@ -1,5 +1,6 @@
 """Alerts: what is wrong, why, since when, the value beside its limit, and what to do; and for what nobody is told."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from core.admin.base import ButtonsMixin, ReadOnlyMixin, button
 from core.admin.dashboard import Figure, Panel, Problem
 from core.exceptions import Refused
 from core.formats import NOTHING, age, badge, moment
-from core.models import Alert, AlertSilence, User
+from core.models import Alert, AlertSilence, User, alert_about
 from core.ops import clock
 from core.ops.alerts import Rule, handling, rules
 
@@ -65,6 +66,12 @@ class SilenceForm(forms.Form):
 
     minutes = forms.IntegerField(min_value=1, max_value=handling.MAX_SILENCE_MINUTES)
     reason = forms.CharField(max_length=300)
+
+
+class RuleSilenceForm(SilenceForm):
+    """The same for all alerts of a rule, or only for the one that is about something."""
+
+    only_for = forms.CharField(max_length=200, required=False)
 
 
 class _SilencedList(ChangeList):
@@ -184,11 +191,12 @@ def _person(request: HttpRequest) -> User:
 
 @dataclass(frozen=True)
 class _Watched:
-    """A rule, as the page draws it."""
+    """A rule, as the page draws it. about: how to write what its alerts are about."""
 
     rule: Rule
     badge: SafeString
     url: str
+    about: str
 
 
 def watched(request: HttpRequest) -> HttpResponse:
@@ -220,8 +228,8 @@ def watched(request: HttpRequest) -> HttpResponse:
 
 def _watched(rule: Rule, firing: list[Alert]) -> _Watched:
     if not firing:
-        return _Watched(rule, badge("Well", "good"), "")
-    return _Watched(rule, badge("Firing", TONES[rule.severity]), _page_of(firing))
+        return _Watched(rule, badge("Well", "good"), "", _form_of(rule))
+    return _Watched(rule, badge("Firing", TONES[rule.severity]), _page_of(firing), _form_of(rule))
 
 
 def _page_of(alerts: Sequence[Alert]) -> str:
@@ -232,14 +240,40 @@ def _page_of(alerts: Sequence[Alert]) -> str:
 def _change(request: HttpRequest) -> str:
     """Do what a form of the page wants; returns what was done. Raises Refused."""
     if rule := rules.find(request.POST.get("rule", "")):
-        silence = handling.silence(rule.name, by=_person(request), **_filled(SilenceForm(request.POST)))
-        return f"Silenced until {silence.until:%Y-%m-%d %H:%M} UTC: nobody is told of {rule.name}."
+        filled = _filled(RuleSilenceForm(request.POST))
+        about = _about(rule, filled.pop("only_for"))
+        silence = handling.silence(rule.name, about, by=_person(request), **filled)
+        return f"Silenced until {silence.until:%Y-%m-%d %H:%M} UTC: nobody is told of {silence}."
     try:
         silence = forms.ModelChoiceField(AlertSilence.objects.all()).clean(request.POST.get("end", ""))
     except forms.ValidationError as error:
         raise Refused("Nothing has changed. The silence is over, or the form was not understood.") from error
     handling.end_silence(silence, by=_person(request))
     return "The silence is over. Who was not told of what fires is told now."
+
+
+def _about(rule: Rule, text: str) -> str:
+    """Read what an alert of a rule would be about, as the pages write it: "pool=database, process=web".
+
+    Of a single label the value suffices. Empty: whatever it is about. Raises Refused.
+    """
+    names = sorted(rule.condition.labels)
+    if not text:
+        return ""
+    if not names:
+        raise Refused(f"Nothing has changed. There is only one {rule.name}: leave “Only for” empty.")
+    if len(names) == 1 and not text.startswith(f"{names[0]}="):
+        text = f"{names[0]}={text}"
+    parts = [part.partition("=") for part in re.split(rf",\s*(?=(?:{'|'.join(names)})=)", text)]
+    labels = {name: value.strip() for name, _, value in parts}
+    if sorted(name for name, _, _ in parts) != names or not all(labels.values()):
+        raise Refused(f"Nothing has changed. Write what {rule.name} is silenced for as {_form_of(rule)}.")
+    return alert_about(labels)
+
+
+def _form_of(rule: Rule) -> str:
+    """What its alerts are about, with the values left out: "pool=…, process=…"."""
+    return alert_about(dict.fromkeys(rule.condition.labels, "…"))
 
 
 # The dashboard ------------------------------------------------------------------------------------------------------

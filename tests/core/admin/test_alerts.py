@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from core.models import Alert, AlertSilence, AuditEntry, User
-from core.ops.alerts import handling, rules
+from core.ops.alerts import handling, rules, watch
 from tests.factories import make_alert, make_staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -162,6 +162,59 @@ def test_a_rule_is_silenced_beforehand_and_told_of_again(console: Client) -> Non
     assert not AlertSilence.objects.exists()
     actions = AuditEntry.objects.filter(object_type="alert-silence").order_by("pk").values_list("action", flat=True)
     assert list(actions) == ["alert-silence.begun", "alert-silence.ended"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "only_for", "about"),
+    [
+        ("NodeLost", "", ""),
+        ("NodeLost", "gpu-1", "node=gpu-1"),
+        ("NodeLost", " node=gpu-1 ", "node=gpu-1"),
+        ("NodeLost", "gpu=1, rack=2", "node=gpu=1, rack=2"),
+        ("PoolNearlyFull", "process=web,pool=a, b", "pool=a, b, process=web"),
+    ],
+)
+def test_a_rule_is_silenced_beforehand_for_one_only(console: Client, rule: str, only_for: str, about: str) -> None:
+    form = {"rule": rule, "minutes": "30", "reason": "the move", "only_for": only_for}
+    silenced = f"{rule} ({about})" if about else rule
+    assert f"nobody is told of {silenced}." in console.post(WATCHED, form, follow=True).text
+    assert list(AlertSilence.objects.values_list("name", "about")) == [(rule, about)]
+
+
+def test_the_others_of_a_rule_are_told_while_one_is_silenced_beforehand(console: Client, operator: User) -> None:
+    console.post(WATCHED, {"rule": "NodeLost", "minutes": "30", "reason": "the move", "only_for": "gpu-1"})
+    for node in ("gpu-1", "gpu-2"):
+        make_alert(labels={"node": node}, told_at=None)
+    watch.tell_of_firing(timezone.now())
+    assert [alert.about for alert in Alert.objects.exclude(told_at=None)] == ["node=gpu-2"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "only_for", "help_text"),
+    [
+        ("DiskNearlyFull", "disk=a", "leave “Only for” empty"),
+        ("NodeLost", "node=", "as node=…"),
+        ("NodeLost", "node=a, node=b", "as node=…"),
+        ("PoolNearlyFull", "database", "as pool=…, process=…"),
+        ("PoolNearlyFull", "pool=database", "as pool=…, process=…"),
+        ("PoolNearlyFull", "x=1, pool=database, process=web", "as pool=…, process=…"),
+        ("NodeLost", "x" * 201, "only_for:"),
+    ],
+)
+def test_what_no_alert_of_the_rule_can_be_about_is_not_silenced(
+    console: Client, rule: str, only_for: str, help_text: str
+) -> None:
+    form = {"rule": rule, "minutes": "30", "reason": "the move", "only_for": only_for}
+    text = console.post(WATCHED, form, follow=True).text
+    assert "Nothing has changed." in text
+    assert help_text in text
+    assert not AlertSilence.objects.exists()
+
+
+def test_the_page_says_how_to_write_what_a_rule_is_about(console: Client) -> None:
+    text = console.get(WATCHED).text
+    for shown in (">NodeLost (node=…)<", ">PoolNearlyFull (pool=…, process=…)<", ">DiskNearlyFull<"):
+        assert shown in text
 
 
 @pytest.mark.parametrize("form", [{}, {"rule": "nonsense"}, {"end": "nonsense"}, {"end": "\x00"}, {"rule": "\x00"}])
