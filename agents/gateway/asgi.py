@@ -34,10 +34,10 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
     except ClientGone:
         pass
     except BodyRefused as error:
-        traffic.failed(error.failure.code)
+        traffic.failed(error.failure.code, error.failure.status)
         await call.answer(error.failure.status, dialect.error(error.failure), [("Connection", "close")])
     except Refusal as refusal:
-        traffic.failed(refusal.failure.code)
+        traffic.failed(refusal.failure.code, refusal.failure.status)
         await call.answer(refusal.failure.status, dialect.error(refusal.failure), refusal.headers)
 
 

@@ -139,7 +139,7 @@ class _Relay:
     async def _fail(self, failure: Failure) -> None:
         if not self.has_begun:
             raise Refusal(failure)
-        traffic.failed(failure.code)
+        traffic.failed(failure.code, failure.status)
         await self.call.write(DIALECT.error(failure) + b"\n", has_more=False)
 
     def _headers(self) -> Headers:

@@ -79,7 +79,7 @@ class Problem:
 
     def document(self, *, instance: str, request_id: str) -> dict[str, Any]:
         """Write it down for the caller; the metrics learn of it."""
-        traffic.failed(self.code)
+        traffic.failed(self.code, self.status)
         members = {
             "type": f"urn:sutazai:problem:{self.code}",
             "title": self.title,

@@ -19,6 +19,8 @@ UNKNOWN = "unknown"  # an address that there is not
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER_METHOD = "OTHER"
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer
+# Whose fault an error is.
+SERVER, CLIENT = "server", "client"
 # Up to an answer that waits for a model. The limits that alerts and targets name (0.1, 0.2, 1 and 5 s) are among them.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -29,17 +31,18 @@ duration = Histogram(
 answered = Counter("api_request", "Requests that were answered; 499: the client left before.", _ANSWERED)
 errors = Counter(
     "api_errors",
-    "Requests that were refused or failed, also in the middle of an answer, by the problem's code.",
-    ["method", "endpoint", "error_type"],
+    "Requests that were refused or failed, also while being answered, by the problem's code and whose fault it is.",
+    ["method", "endpoint", "error_type", "fault"],
 )
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A request under way. endpoint: the name of its route. error_type: the code of what went wrong."""
+    """A request under way. endpoint: the name of its route. error_type and error_status: see `failed`."""
 
     endpoint: str = UNKNOWN
     error_type: str = ""
+    error_status: int = 0
 
 
 _current: ContextVar[Request | None] = ContextVar("request", default=None)
@@ -52,10 +55,13 @@ def routed(endpoint: str) -> None:
         request.endpoint = endpoint
 
 
-def failed(error_type: str) -> None:
-    """Tell what went wrong with the request under way, by its code."""
+def failed(error_type: str, status: int) -> None:
+    """Tell what went wrong with the request under way, by its code.
+
+    status: of the answer, or what it would be if the answer had not begun.
+    """
     if request := _current.get():
-        request.error_type = error_type
+        request.error_type, request.error_status = error_type, status
 
 
 def begin_work(name: str) -> None:
@@ -91,7 +97,8 @@ async def counted(application: Application, scope: Scope, receive: Receive, send
     try:
         await application(scope, receive, noting_send)
     except Exception:
-        request.error_type = request.error_type or "internal-error"
+        if not request.error_type:
+            request.error_type, request.error_status = "internal-error", HTTPStatus.INTERNAL_SERVER_ERROR
         raise
     finally:
         _under_way.discard(request)
@@ -116,8 +123,8 @@ def _of_answers(method: str, endpoint: str, status: int) -> tuple[Callable[[floa
 
 
 def _count_error(method: str, request: Request, status: int) -> None:
-    error_type = request.error_type
-    if not error_type and status >= HTTPStatus.BAD_REQUEST and status != CLIENT_GONE:
-        error_type = f"http-{int(status)}"
-    if error_type:
-        errors.labels(method, request.endpoint, error_type).inc()
+    # An answer that breaks off was begun with status 200.
+    told = status if status >= HTTPStatus.BAD_REQUEST else request.error_status
+    if request.error_type or (told >= HTTPStatus.BAD_REQUEST and told != CLIENT_GONE):
+        fault = SERVER if told >= HTTPStatus.INTERNAL_SERVER_ERROR else CLIENT
+        errors.labels(method, request.endpoint, request.error_type or f"http-{int(told)}", fault).inc()

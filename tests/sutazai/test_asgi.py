@@ -70,7 +70,7 @@ def test_requests_are_counted_by_the_names_of_their_routes(key, asked):
         return REGISTRY.get_sample_value(name, {"method": method, "endpoint": endpoint, **labels}) or 0
 
     def failed():
-        return counted("api_errors_total", error_type=error_type)
+        return counted("api_errors_total", error_type=error_type, fault="client")
 
     def figures():
         labels = {"status": str(status)}

@@ -5,7 +5,10 @@ import uuid
 
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
+
+from tests.program import wait_for
 
 HELLO = [{"role": "user", "content": "hello there"}]
 TOOL = {
@@ -127,8 +130,18 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_error(gateway):
     stream = gateway.openai.chat.completions.create(model="double", messages=broken, stream=True)
     with pytest.raises(openai.APIError):
         list(stream)
+    counted = broken_by_the_server(gateway)
     response = gateway.ask("POST", "/v1/chat/completions", {"model": "double", "messages": broken, "stream": True})
+    assert response.status_code == 200
     assert b"[DONE]" not in response.content
+    wait_for(lambda: broken_by_the_server(gateway) == counted + 1, "the failure is counted")
+
+
+def broken_by_the_server(gateway):
+    families = text_string_to_metric_families(gateway.ask("GET", "/metrics").text)
+    samples = (sample for family in families for sample in family.samples if sample.name == "api_errors_total")
+    wanted = {"endpoint": "/v1/chat/completions", "fault": "server"}
+    return sum(sample.value for sample in samples if wanted.items() <= sample.labels.items())
 
 
 def test_without_a_key_nothing_is_told(gateway):

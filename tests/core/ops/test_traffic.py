@@ -28,12 +28,12 @@ def ask(application, method="GET"):
     return sent
 
 
-def answering(status, *, endpoint="", code="", parts=1):
+def answering(status, *, endpoint="", code="", error_status=0, parts=1):
     async def application(scope, receive, send):
         if endpoint:
             traffic.routed(endpoint)
         if code:
-            traffic.failed(code)
+            traffic.failed(code, error_status or status)
         await send({"type": "http.response.start", "status": status, "headers": []})
         for _ in range(parts):
             await send({"type": "http.response.body", "body": b""})
@@ -51,12 +51,33 @@ def test_an_answer_is_counted_once_and_passed_on_whole(grown):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "error_type"), [(404, "not-found", "not-found"), (503, "", "http-503"), (200, "cut", "cut")]
+    ("status", "code", "error_status", "counted"),
+    [
+        (404, "not-found", 0, {"error_type": "not-found", "fault": "client"}),
+        (503, "", 0, {"error_type": "http-503", "fault": "server"}),
+        (503, "busy", 0, {"error_type": "busy", "fault": "server"}),
+        (200, "cut-stream", 503, {"error_type": "cut-stream", "fault": "server"}),  # in the middle of an answer
+        (200, "cancelled", 409, {"error_type": "cancelled", "fault": "client"}),
+    ],
 )
-def test_errors_are_counted_by_their_code(grown, status, code, error_type):
-    ask(answering(status, endpoint="things", code=code))
-    assert grown("api_errors_total", method="GET", endpoint="things", error_type=error_type) == 1
+def test_errors_are_counted_once_by_their_code_and_whose_fault_they_are(grown, status, code, error_status, counted):
+    ask(answering(status, endpoint="things", code=code, error_status=error_status))
+    assert grown("api_errors_total", method="GET", endpoint="things", **counted) == 1
+    other = {"server": "client", "client": "server"}[counted["fault"]]
+    assert grown("api_errors_total", method="GET", endpoint="things", **{**counted, "fault": other}) == 0
     assert grown("api_request_total", method="GET", endpoint="things", status=str(status)) == 1
+
+
+def test_an_answer_that_breaks_off_by_our_mistake_is_our_fault(grown):
+    async def breaks(scope, receive, send):
+        traffic.routed("things")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError):
+        ask(breaks)
+    labels = {"method": "GET", "endpoint": "things", "error_type": "internal-error", "fault": "server"}
+    assert grown("api_errors_total", **labels) == 1
 
 
 def test_what_nobody_answers_is_told_from_what_breaks(grown):
@@ -72,8 +93,8 @@ def test_what_nobody_answers_is_told_from_what_breaks(grown):
         ask(breaks)
     assert grown("api_request_total", method="GET", endpoint="things", status="499") == 1
     assert grown("api_request_total", method="GET", endpoint="things", status="500") == 1
-    assert grown("api_errors_total", method="GET", endpoint="things", error_type="internal-error") == 1
-    assert grown("api_errors_total", method="GET", endpoint="things", error_type="http-499") == 0
+    assert grown("api_errors_total", method="GET", endpoint="things", error_type="internal-error", fault="server") == 1
+    assert grown("api_errors_total", method="GET", endpoint="things", error_type="http-499", fault="client") == 0
 
 
 def test_a_method_that_somebody_made_up_is_no_label(grown):
