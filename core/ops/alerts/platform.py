@@ -13,18 +13,26 @@ AT_ONCE = timedelta(0)
 MIN_REQUESTS = 20
 BACKUP_SECONDS = 26 * 3600  # a backup a day, and two hours for it to be made
 
-# What waits for a model is asked for by POST. How long that takes is the queue's and the model's affair.
-_QUICK = Metric("api_request_duration_seconds_bucket", unlike=(("method", "POST"),))
-_REQUESTS = Increase(Metric("api_request_total"))
-_SERVER_ERRORS = Increase(Metric("api_request_total", like=(("status", "5.."),)))
+# Asked for by programs and open pages, ours among them, every few seconds: that these are well says nothing of the
+# others. Health has alerts of its own.
+_POLLS = ("endpoint", "health|health-ready|metrics|panel-unread-notifications|static")
+# What waits for a model is asked for by POST. How long that takes is the queue's and the model's affair. Which routes
+# these are is known only where each of them is answered, so all of that method are left out.
+_QUICK = (_POLLS, ("method", "POST"))
+_ANSWER_TIMES = Increase(Metric("api_request_duration_seconds_bucket", unlike=_QUICK), by=("le",))
+_QUICK_REQUESTS = Increase(Metric("api_request_duration_seconds_count", unlike=_QUICK))
+_REQUESTS = Increase(Metric("api_request_total", unlike=(_POLLS,)))
+# Also of answers that were begun with status 200 and broke off.
+_SERVER_ERRORS = Increase(Metric("api_errors_total", like=(("fault", "server"),), unlike=(_POLLS,)))
 
 register(
     Rule(
         name="APIResponseSlow",
         title="Answers are slow",
-        watches="What 95 % of the answers of 5 minutes do not exceed. Requests by POST do not count: they may wait for"
-        " a model.",
-        condition=Compared(Quantile(0.95, Increase(_QUICK, by=("le",))), ">", 5),
+        watches=f"What 95 % of the answers of 5 minutes do not exceed, where there were more than {MIN_REQUESTS}."
+        " Requests by POST do not count, for they may wait for a model; nor do health, metrics, static files and the"
+        " bell.",
+        condition=Both(Compared(Quantile(0.95, _ANSWER_TIMES), ">", 5), Compared(_QUICK_REQUESTS, ">", MIN_REQUESTS)),
         holds_for=timedelta(minutes=1),
         severity=WARNING,
         unit=Unit.SECONDS,
@@ -39,8 +47,9 @@ register(
     Rule(
         name="APIErrorsHigh",
         title="Many requests fail",
-        watches="The share of the requests of 5 minutes that failed by this server's fault (status 500 and above),"
-        f" where there were more than {MIN_REQUESTS}.",
+        watches="The share of the requests of 5 minutes that failed by this server's fault (status 500 and above, or"
+        f" an answer that broke off), where there were more than {MIN_REQUESTS}. Requests for health, metrics, static"
+        " files and the bell do not count.",
         condition=Both(Compared(Ratio(_SERVER_ERRORS, _REQUESTS), ">", 0.05), Compared(_REQUESTS, ">", MIN_REQUESTS)),
         holds_for=timedelta(minutes=1),
         severity=CRITICAL,

@@ -22,38 +22,77 @@ class Case:
 
 ONE: Sequence[Labels] = [{}]
 NONE: Sequence[Labels] = []
+# What asks by itself, every few seconds.
+POLLS = ("health", "health-ready", "metrics", "panel-unread-notifications", "static")
 
 
-def _requests(bad_a_step: int, good_a_step: int) -> dict[str, str]:
+def _requests(bad_a_step: int, good_a_step: int, *, bad_status: int = 503) -> dict[str, str]:
+    """Requests of each step, and those among them that fail; with status 200 in the middle of their answers."""
     return {
         'api_request_total{method="GET",endpoint="agents",status="200"}': f"5+{good_a_step}x40",
         'api_request_total{method="GET",endpoint="agents",status="404"}': "5+20x40",
-        'api_request_total{method="POST",endpoint="chat",status="503"}': f"5+{bad_a_step}x40",
+        f'api_request_total{{method="POST",endpoint="chat",status="{bad_status}"}}': f"5+{bad_a_step}x40",
+        'api_errors_total{method="GET",endpoint="agents",error_type="not-found",fault="client"}': "5+20x40",
+        'api_errors_total{method="POST",endpoint="chat",error_type="saturated",fault="server"}': f"5+{bad_a_step}x40",
     }
 
 
-def _answers(method: str, slow_a_step: int) -> dict[str, str]:
-    """20 answers within 1 s, and some that take between 5 and 10 s, in each step."""
-    name = f'api_request_duration_seconds_bucket{{method="{method}",endpoint="agents",status="200"'
+def _answers(method: str, slow_a_step: float, *, quick_a_step: int = 20, endpoint: str = "agents") -> dict[str, str]:
+    """Answers within 1 s, and some that take between 5 and 10 s, in each step."""
+    labels = f'method="{method}",endpoint="{endpoint}",status="200"'
+    name = f"api_request_duration_seconds_bucket{{{labels}"
+    quick, all_of_them = f"0+{quick_a_step}x40", f"0+{quick_a_step + slow_a_step}x40"
     return {
-        f'{name},le="1.0"}}': "0+20x40",
-        f'{name},le="5.0"}}': "0+20x40",
-        f'{name},le="10.0"}}': f"0+{20 + slow_a_step}x40",
-        f'{name},le="+Inf"}}': f"0+{20 + slow_a_step}x40",
+        f'{name},le="1.0"}}': quick,
+        f'{name},le="5.0"}}': quick,
+        f'{name},le="10.0"}}': all_of_them,
+        f'{name},le="+Inf"}}': all_of_them,
+        f"api_request_duration_seconds_count{{{labels}}}": all_of_them,
     }
 
 
 CASES = [
     Case("every fourth answer is slow", "APIResponseSlow", _answers("GET", 5), {1: NONE, 8: ONE}),
     Case("one answer in forty is slow", "APIResponseSlow", _answers("GET", 0), {8: NONE}),
+    Case("a few answers are slow at night", "APIResponseSlow", _answers("GET", 0.5, quick_a_step=0), {8: NONE}),
+    Case(
+        "answers are slow, and static files are not",
+        "APIResponseSlow",
+        {**_answers("GET", 5), **_answers("GET", 0, quick_a_step=200, endpoint="static")},
+        {8: ONE},
+    ),
     Case("models are slow", "APIResponseSlow", _answers("POST", 5), {8: NONE}),
     Case("one request in ten fails", "APIErrorsHigh", _requests(10, 70), {1: NONE, 8: ONE}),
     Case("one request in fifty fails", "APIErrorsHigh", _requests(2, 78), {8: NONE}),
+    Case("one stream in ten breaks off", "APIErrorsHigh", _requests(10, 70, bad_status=200), {1: NONE, 8: ONE}),
     Case(
-        "a few requests fail at night",
+        "two requests fail at night, while health and metrics are asked for as ever",
         "APIErrorsHigh",
-        {'api_request_total{method="GET",endpoint="agents",status="500"}': "3+0x12 4x28"},
-        {4: NONE, 8: NONE},
+        {
+            'api_request_total{method="GET",endpoint="agents",status="500"}': "0x12 2x27",
+            'api_errors_total{method="GET",endpoint="agents",error_type="http-500",fault="server"}': "0x12 2x27",
+            **{f'api_request_total{{method="GET",endpoint="{name}",status="200"}}': "0+1x40" for name in POLLS},
+        },
+        {4: NONE, 6: NONE, 8: NONE},
+    ),
+    Case(
+        "one request in ten fails, and browsers ask for many files",
+        "APIErrorsHigh",
+        {
+            **_requests(10, 70),
+            **{f'api_request_total{{method="GET",endpoint="{name}",status="200"}}': "0+500x40" for name in POLLS},
+        },
+        {8: ONE},
+    ),
+    Case(
+        "health is answered by 503, which has alerts of its own",
+        "APIErrorsHigh",
+        {
+            **_requests(2, 78),
+            'api_request_total{method="GET",endpoint="health-ready",status="503"}': "0+50x40",
+            'api_errors_total{method="GET",endpoint="health-ready",error_type="http-503",fault="server"}': "0+50x40",
+        },
+        {8: NONE},
     ),
     Case(
         "one pool of two is nearly full, in one process of two, and free again later",
