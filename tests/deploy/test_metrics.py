@@ -13,14 +13,15 @@ import requests
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from core.ops import metrics
 from core.ops.alerts import rules
 from tests.ollama_server import OllamaTestProcess
-from tests.program import ROOT, Program
+from tests.program import ROOT, Program, wait_for
 from tests.services import SERVICE_VARIABLES
 
 BOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
-# Not a metric of ours: Prometheus's own, of what fires.
-ALERTS = "ALERTS"
+# No metrics of ours, but Prometheus's own: what fires, and who could be read.
+PROMETHEUS = {"ALERTS", "up"}
 FUNCTIONS = {"by", "count", "histogram_quantile", "max", "or", "rate", "sum", "topk", "vector"}
 SAMPLES = ("_total", "_bucket", "_count", "_sum", "")
 
@@ -33,7 +34,7 @@ def expressions(board: Path) -> Iterator[str]:
 def names(expression: str) -> set[str]:
     """The names of the metrics in an expression."""
     without_labels = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)", " ", expression)
-    return set(re.findall(r"\b[A-Za-z_]\w*", without_labels)) - FUNCTIONS - {ALERTS}
+    return set(re.findall(r"\b[A-Za-z_]\w*", without_labels)) - FUNCTIONS - PROMETHEUS
 
 
 def families(text: str) -> set[str]:
@@ -56,10 +57,26 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         assert chat.status_code == 200, chat.text
         requests.get(f"{program.url}/api/v1/agents/", headers=headers, timeout=60)
         requests.get(f"{program.url}/api/v1/nonsense/", headers=headers, timeout=60)
-        answer = requests.get(f"{program.url}/metrics", headers=headers, timeout=60)
+
+        def now() -> set[str]:
+            return families(requests.get(f"{program.url}/metrics", headers=headers, timeout=60).text)
+
+        wait_for(lambda: "sutazai_health_up" in now(), "the process that watches has asked for /health")
+        found = now()
     counters = (family for family in REGISTRY.collect() if family.type == "counter")
     labelled = {family.name for family in counters if all(sample.labels for sample in family.samples)}
-    return families(answer.text) | labelled
+    return found | labelled
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
+def test_boards_do_not_add_up_what_each_host_reads_from_the_same_rows(board: Path) -> None:
+    """What follows from rows is the same on every host: three hosts would show three times as many tasks."""
+    rows = {family.name for reader in metrics._readers for family in reader()}
+    summed = re.compile(r"\bsum(?: by \([^)]*\))? ?\((\w+)")
+    added = {name for expression in expressions(board) for name in summed.findall(expression)}
+    assert added
+    assert added & rows == set()
 
 
 def unknown(wanted: set[str], told: set[str]) -> set[str]:
@@ -76,7 +93,7 @@ def test_boards_name_metrics_that_there_are(board: Path, told: set[str]) -> None
 
 
 def test_rules_name_metrics_that_there_are(told: set[str]) -> None:
-    wanted = {metric.name for rule in rules.registered() for metric in rule.metrics()}
+    wanted = {metric.name for rule in rules.registered() for metric in rule.metrics()} - PROMETHEUS
     assert unknown(wanted, told) == set()
 
 

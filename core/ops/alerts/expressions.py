@@ -14,6 +14,8 @@ from typing import NamedTuple
 WINDOW_SECONDS = 300.0
 # Counts of less than that say nothing yet.
 MIN_WINDOW_SECONDS = 60.0
+# The label by which Prometheus tells hosts apart. What this program reads itself has none: it is one host's.
+INSTANCE = "instance"
 
 Labels = tuple[tuple[str, str], ...]  # in the order of their names
 Vector = dict[Labels, float]
@@ -82,6 +84,11 @@ class Expression(ABC):
         """The parts of it that need to know what was."""
         return iter(())
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels of what it yields."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Latest(Expression):
@@ -98,6 +105,10 @@ class Latest(Expression):
 
     def metrics(self) -> Iterator[Metric]:
         yield self.metric
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.by
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,10 @@ class Increase(Expression):
 
     def increases(self) -> Iterator["Increase"]:
         yield self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.by
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,10 @@ class Ratio(Expression):
     def increases(self) -> Iterator[Increase]:
         yield from self.part.increases()
         yield from self.whole.increases()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.part.labels
 
 
 class Condition(ABC):
@@ -226,7 +245,7 @@ class Compared(Condition):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return getattr(self.expression, "by", ())
+        return self.expression.labels
 
     @property
     def limit_shown(self) -> tuple[str, float] | None:
@@ -235,16 +254,15 @@ class Compared(Condition):
 
 @dataclass(frozen=True)
 class Missing(Condition):
-    """Nothing says that all is well: no series of a metric is 1, or there is none, because nobody can be asked."""
+    """Nobody tells of a metric at all."""
 
     metric: Metric
 
     def promql(self) -> str:
-        return f"absent({self.metric.promql()} == 1)"
+        return f"absent({self.metric.promql()})"
 
     def breaches(self, samples: Samples, past: "Past") -> dict[Labels, Breach]:
-        is_well = any(value == 1 for _, value in samples.of(self.metric))
-        return {} if is_well else {(): Breach(0, 1)}
+        return {} if any(samples.of(self.metric)) else {(): Breach(0, 1)}
 
     def expressions(self) -> Iterator[Expression]:
         yield Latest(self.metric)
@@ -275,6 +293,34 @@ class Both(Condition):
     @property
     def limit_shown(self) -> tuple[str, float] | None:
         return self.first.limit_shown
+
+
+@dataclass(frozen=True)
+class Either(Condition):
+    """What any of them says; of the same labels, what the first says that does."""
+
+    conditions: tuple[Condition, ...]
+
+    def promql(self) -> str:
+        return " or ".join(condition.promql() for condition in self.conditions)
+
+    def breaches(self, samples: Samples, past: "Past") -> dict[Labels, Breach]:
+        found: dict[Labels, Breach] = {}
+        for condition in self.conditions:
+            found = condition.breaches(samples, past) | found
+        return found
+
+    def expressions(self) -> Iterator[Expression]:
+        for condition in self.conditions:
+            yield from condition.expressions()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.conditions[0].labels
+
+    @property
+    def limit_shown(self) -> tuple[str, float] | None:
+        return self.conditions[0].limit_shown
 
 
 @dataclass

@@ -13,10 +13,15 @@ from core.ops import metrics, programs
 
 ASK_SECONDS = 5.0
 
-# Of several processes that asked, the last one counts.
-web_up = Gauge("sutazai_health_up", "1: /health answered.", multiprocess_mode="livemostrecent")
-web_seconds = Gauge(
-    "sutazai_health_seconds", "How long /health took, or was waited for.", multiprocess_mode="livemostrecent"
+# What was noted longer ago says nothing of now: the duty may have gone to another host.
+FRESH_SECONDS = 300.0
+
+# Of several processes that asked, the last one counts. Without a label, each that never asked would tell of 0.
+_noted = Gauge(
+    "sutazai_health_noted",
+    "What /health was found to be by the process that watches, and when, by a steady clock.",
+    ["what"],
+    multiprocess_mode="livemostrecent",
 )
 
 
@@ -24,8 +29,19 @@ def ask_web() -> None:
     """Ask the web process of this machine for /health, as anybody outside would."""
     started = time.perf_counter()
     answers = programs.web_answers(ASK_SECONDS)
-    web_seconds.set(time.perf_counter() - started)
-    web_up.set(answers)
+    _noted.labels("seconds").set(time.perf_counter() - started)
+    _noted.labels("up").set(answers)
+    _noted.labels("at").set(time.monotonic())  # the same for all processes of a host
+
+
+@metrics.derive
+def health_metrics(totals: metrics.Totals) -> Iterator[Metric]:
+    """Tell what the process that watches found, on the host where it does."""
+    noted = {labels["what"]: value for labels, value in totals.each("sutazai_health_noted")}
+    if "at" in noted and time.monotonic() - noted["at"] < FRESH_SECONDS:
+        yield GaugeMetricFamily("sutazai_health_up", "1: /health answered.", value=noted["up"])
+        help_text = "How long /health took, or was waited for."
+        yield GaugeMetricFamily("sutazai_health_seconds", help_text, value=noted["seconds"])
 
 
 @metrics.register

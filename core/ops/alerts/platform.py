@@ -3,11 +3,23 @@
 from datetime import timedelta
 
 from core.models import Alert
-from core.ops.alerts.expressions import Both, Compared, Increase, Latest, Metric, Missing, Quantile, Ratio
+from core.ops.alerts.expressions import (
+    INSTANCE,
+    Both,
+    Compared,
+    Either,
+    Increase,
+    Latest,
+    Metric,
+    Missing,
+    Quantile,
+    Ratio,
+)
 from core.ops.alerts.rules import Rule, Unit, register
 
 CRITICAL, WARNING = Alert.Severity.CRITICAL, Alert.Severity.WARNING
 AT_ONCE = timedelta(0)
+_HEALTH_UP = Metric("sutazai_health_up")
 
 # A handful of requests at night are no measure of anything.
 MIN_REQUESTS = 20
@@ -66,7 +78,7 @@ register(
         name="PoolNearlyFull",
         title="The pool {pool} of {process} is nearly full",
         watches="The share of a pool that a process uses.",
-        condition=Compared(Latest(Metric("sutazai_pool_utilisation"), by=("pool", "process")), ">", 0.8),
+        condition=Compared(Latest(Metric("sutazai_pool_utilisation"), by=(INSTANCE, "pool", "process")), ">", 0.8),
         holds_for=timedelta(minutes=1),
         severity=WARNING,
         unit=Unit.SHARE,
@@ -95,7 +107,14 @@ register(
         name="APIHealthEndpointDown",
         title="The web process does not answer",
         watches="/health answers.",
-        condition=Missing(Metric("sutazai_health_up")),
+        condition=Either(
+            (
+                Compared(Latest(_HEALTH_UP, by=(INSTANCE,)), "==", 0),
+                Missing(_HEALTH_UP),
+                # Only the host whose process watches asks for /health. Of the others Prometheus knows itself.
+                Compared(Latest(Metric("up", like=(("job", "sutazai"),)), by=(INSTANCE,)), "==", 0),
+            )
+        ),
         holds_for=timedelta(minutes=1),
         severity=CRITICAL,
         unit=Unit.TRUTH,
@@ -111,7 +130,7 @@ register(
         name="APIResponseTimeSlow",
         title="/health answers slowly",
         watches="How long /health takes, which asks nobody.",
-        condition=Compared(Latest(Metric("sutazai_health_seconds")), ">", 1),
+        condition=Compared(Latest(Metric("sutazai_health_seconds"), by=(INSTANCE,)), ">", 1),
         holds_for=timedelta(minutes=2),
         severity=WARNING,
         unit=Unit.SECONDS,
@@ -126,7 +145,7 @@ register(
         name="APIDependencyMissing",
         title="The part “{dependency}” is away",
         watches="Each part that SutazAI depends on works.",
-        condition=Compared(Latest(Metric("api_dependency_status"), by=("dependency",)), "==", 0),
+        condition=Compared(Latest(Metric("api_dependency_status"), by=(INSTANCE, "dependency")), "==", 0),
         holds_for=timedelta(minutes=5),
         severity=CRITICAL,
         unit=Unit.TRUTH,
@@ -142,7 +161,12 @@ register(
         title="The disk is nearly full",
         watches="The free share of the disk that holds the data.",
         condition=Compared(
-            Ratio(Latest(Metric("sutazai_disk_free_bytes")), Latest(Metric("sutazai_disk_size_bytes"))), "<", 0.1
+            Ratio(
+                Latest(Metric("sutazai_disk_free_bytes"), by=(INSTANCE,)),
+                Latest(Metric("sutazai_disk_size_bytes"), by=(INSTANCE,)),
+            ),
+            "<",
+            0.1,
         ),
         holds_for=timedelta(minutes=5),
         severity=CRITICAL,

@@ -105,6 +105,15 @@ CASES = [
         },
         {0: NONE, 2: [{"pool": "database", "process": "web"}], 5: [{"pool": "database", "process": "web"}], 8: NONE},
     ),
+    Case(
+        "a pool is nearly full on one host of two",
+        "PoolNearlyFull",
+        {
+            'sutazai_pool_utilisation{process="web",pool="database",instance="a"}': "0.2x40",
+            'sutazai_pool_utilisation{process="web",pool="database",instance="b"}': "0.9x40",
+        },
+        {2: [{"instance": "b", "pool": "database", "process": "web"}]},
+    ),
     Case("a thousand people", "ActiveSessionsHigh", {"sutazai_sign_in_sessions": "1000x40"}, {8: NONE}),
     Case("one more", "ActiveSessionsHigh", {"sutazai_sign_in_sessions": "1001x40"}, {4: NONE, 8: ONE}),
     Case("the web process answers", "APIHealthEndpointDown", {"sutazai_health_up": "1x40"}, {8: NONE}),
@@ -116,7 +125,31 @@ CASES = [
     ),
     Case("it is away for half a minute", "APIHealthEndpointDown", {"sutazai_health_up": "1x8 0x1 1x30"}, {3: NONE}),
     Case("nobody can be asked", "APIHealthEndpointDown", {"sutazai_health_seconds": "1x40"}, {8: ONE}),
+    Case(
+        "the host that watches is well, and one of two others does not answer Prometheus",
+        "APIHealthEndpointDown",
+        {
+            'sutazai_health_up{instance="a"}': "1x40",
+            'up{instance="a",job="sutazai"}': "1x40",
+            'up{instance="b",job="sutazai"}': "0x40",
+            'up{instance="c",job="sutazai"}': "1x40",
+            'up{instance="d",job="node"}': "0x40",
+        },
+        {0: NONE, 8: [{"instance": "b"}]},
+    ),
+    Case(
+        "two hosts were asked, and the web process of one does not answer",
+        "APIHealthEndpointDown",
+        {'sutazai_health_up{instance="a"}': "1x40", 'sutazai_health_up{instance="b"}': "0x40"},
+        {0: NONE, 8: [{"instance": "b"}]},
+    ),
     Case("health takes two seconds", "APIResponseTimeSlow", {"sutazai_health_seconds": "2x40"}, {1: NONE, 3: ONE}),
+    Case(
+        "health takes two seconds on one host of two",
+        "APIResponseTimeSlow",
+        {'sutazai_health_seconds{instance="a"}': "0.1x40", 'sutazai_health_seconds{instance="b"}': "2x40"},
+        {8: [{"instance": "b"}]},
+    ),
     Case("health takes half a second", "APIResponseTimeSlow", {"sutazai_health_seconds": "0.5x40"}, {8: NONE}),
     Case(
         "the broker is down and the cache half so",
@@ -129,6 +162,15 @@ CASES = [
         {4: NONE, 6: [{"dependency": "broker"}]},
     ),
     Case(
+        "one host of two cannot reach the broker",
+        "APIDependencyMissing",
+        {
+            'api_dependency_status{dependency="broker",instance="a"}': "1x40",
+            'api_dependency_status{dependency="broker",instance="b"}': "0x40",
+        },
+        {4: NONE, 6: [{"dependency": "broker", "instance": "b"}]},
+    ),
+    Case(
         "a tenth of the disk is left",
         "DiskNearlyFull",
         {"sutazai_disk_free_bytes": "10x40", "sutazai_disk_size_bytes": "100x40"},
@@ -139,6 +181,17 @@ CASES = [
         "DiskNearlyFull",
         {"sutazai_disk_free_bytes": "9x40", "sutazai_disk_size_bytes": "100x40"},
         {4: NONE, 6: ONE},
+    ),
+    Case(
+        "the larger disk of two hosts is empty and the other full",
+        "DiskNearlyFull",
+        {
+            'sutazai_disk_free_bytes{instance="a"}': "900x40",
+            'sutazai_disk_size_bytes{instance="a"}': "1000x40",
+            'sutazai_disk_free_bytes{instance="b"}': "9x40",
+            'sutazai_disk_size_bytes{instance="b"}': "100x40",
+        },
+        {4: NONE, 6: [{"instance": "b"}]},
     ),
     Case("the log holds", "AuditChainBroken", {"sutazai_audit_log_intact": "1x40"}, {8: NONE}),
     Case("the log does not hold", "AuditChainBroken", {"sutazai_audit_log_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
