@@ -49,3 +49,9 @@ def disk_metrics() -> Iterator[Metric]:
     disk = shutil.disk_usage(settings.DATA_DIR)
     yield GaugeMetricFamily("sutazai_disk_free_bytes", "Free where the data are.", value=disk.free)
     yield GaugeMetricFamily("sutazai_disk_size_bytes", "In all where the data are.", value=disk.total)
+
+
+@metrics.register
+def target_metrics() -> Iterator[Metric]:
+    help_text = "The age that the newest backup should not exceed."
+    yield GaugeMetricFamily("sutazai_backup_max_age_seconds", help_text, value=settings.BACKUP_MAX_AGE_SECONDS)

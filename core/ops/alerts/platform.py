@@ -23,7 +23,6 @@ _HEALTH_UP = Metric("sutazai_health_up")
 
 # A handful of requests at night are no measure of anything.
 MIN_REQUESTS = 20
-BACKUP_SECONDS = 26 * 3600  # a backup a day, and two hours for it to be made
 
 # Asked for by programs and open pages, ours among them, every few seconds: that these are well says nothing of the
 # others. Health has alerts of its own.
@@ -214,13 +213,16 @@ register(
         name="BackupTooOld",
         title="The newest backup is too old",
         watches="The age of the newest good backup; where there is none, of the first account.",
-        condition=Compared(Latest(Metric("sutazai_backup_age_seconds")), ">", BACKUP_SECONDS),
+        condition=Compared(
+            Latest(Metric("sutazai_backup_age_seconds")), ">", Metric("sutazai_backup_max_age_seconds")
+        ),
         holds_for=timedelta(minutes=5),
         severity=CRITICAL,
         unit=Unit.AGE,
         why="What was done since then would be lost with the disk.",
         help="See why the last backup failed, and whether its schedule is enabled and the worker lives. Then make one"
-        " by hand: Backups, Back up now.",
+        " by hand: Backups, Back up now. Where backups are made less often than each day on purpose, raise"
+        " SUTAZAI_BACKUP_MAX_AGE_HOURS.",
         page="admin:core_backup_changelist",
     )
 )

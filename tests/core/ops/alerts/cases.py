@@ -51,6 +51,13 @@ def _answers(method: str, slow_a_step: float, *, quick_a_step: int = 20, endpoin
     }
 
 
+def _backup(*, hours: int, limit_hours: int) -> dict[str, str]:
+    return {
+        "sutazai_backup_age_seconds": f"{hours * HOUR}x40",
+        "sutazai_backup_max_age_seconds": f"{limit_hours * HOUR}x40",
+    }
+
+
 CASES = [
     Case("every fourth answer is slow", "APIResponseSlow", _answers("GET", 5), {1: NONE, 8: ONE}),
     Case("one answer in forty is slow", "APIResponseSlow", _answers("GET", 0), {8: NONE}),
@@ -198,8 +205,11 @@ CASES = [
     Case("nobody has checked", "AuditChainBroken", {"sutazai_health_up": "1x40"}, {8: NONE}),
     Case("the database holds", "DatabaseDamaged", {"sutazai_database_intact": "1x40"}, {8: NONE}),
     Case("the database is damaged", "DatabaseDamaged", {"sutazai_database_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
-    Case("a backup of yesterday", "BackupTooOld", {"sutazai_backup_age_seconds": f"{25 * HOUR}x40"}, {8: NONE}),
-    Case("one of the day before", "BackupTooOld", {"sutazai_backup_age_seconds": f"{27 * HOUR}x40"}, {6: ONE}),
+    Case("a backup of yesterday", "BackupTooOld", _backup(hours=25, limit_hours=26), {8: NONE}),
+    Case("one of the day before", "BackupTooOld", _backup(hours=27, limit_hours=26), {6: ONE}),
+    Case(
+        "one of six days ago, where one a week is made", "BackupTooOld", _backup(hours=144, limit_hours=170), {8: NONE}
+    ),
     Case("no backup was ever made", "BackupTooOld", {"sutazai_health_up": "1x40"}, {8: NONE}),
     Case(
         "tasks wait for one model of two",

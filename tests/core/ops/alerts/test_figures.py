@@ -73,3 +73,8 @@ def test_what_was_found_long_ago_is_not_told_any_more() -> None:
     figures.ask_web()
     figures._noted.labels("at").set(time.monotonic() - figures.FRESH_SECONDS)
     assert told("sutazai_health_up") == told("sutazai_health_seconds") == {}
+
+
+def test_the_age_that_a_backup_may_have_is_a_setting(settings: Any) -> None:
+    settings.BACKUP_MAX_AGE_SECONDS = 170 * 3600
+    assert told("sutazai_backup_max")["sutazai_backup_max_age_seconds",] == 170 * 3600
