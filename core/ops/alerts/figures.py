@@ -3,6 +3,8 @@
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from django.conf import settings
 from prometheus_client import Gauge
@@ -44,11 +46,41 @@ def health_metrics(totals: metrics.Totals) -> Iterator[Metric]:
         yield GaugeMetricFamily("sutazai_health_seconds", help_text, value=noted["seconds"])
 
 
+class _Disk(NamedTuple):
+    device: int
+    free: int
+    size: int
+
+
 @metrics.register
 def disk_metrics() -> Iterator[Metric]:
-    disk = shutil.disk_usage(settings.DATA_DIR)
-    yield GaugeMetricFamily("sutazai_disk_free_bytes", "Free where the data are.", value=disk.free)
-    yield GaugeMetricFamily("sutazai_disk_size_bytes", "In all where the data are.", value=disk.total)
+    free = GaugeMetricFamily("sutazai_disk_free_bytes", "Free on the disk of a folder.", labels=["folder"])
+    size = GaugeMetricFamily("sutazai_disk_size_bytes", "In all on the disk of a folder.", labels=["folder"])
+    for folder, disk in _disks().items():
+        free.add_metric([folder], disk.free)
+        size.add_metric([folder], disk.size)
+    yield from (free, size)
+
+
+def _disks() -> dict[str, _Disk]:
+    """Each disk once, by the first folder on it: one that is full is one alert."""
+    folders = {"data": settings.DATA_DIR, "backups": settings.BACKUP_DIR, "audit": settings.AUDIT_ARCHIVE}
+    disks: dict[str, _Disk] = {}
+    for name, folder in folders.items():
+        disk = _disk_of(folder) if folder else None
+        if disk and disk.device not in {other.device for other in disks.values()}:
+            disks[name] = disk
+    return disks
+
+
+def _disk_of(folder: Path) -> _Disk | None:
+    """None where it is away; whoever writes there says so."""
+    try:
+        place = next(path for path in (folder, *folder.parents) if path.exists())  # it is made when first written to
+        usage = shutil.disk_usage(place)
+        return _Disk(place.stat().st_dev, usage.free, usage.total)
+    except OSError:
+        return None
 
 
 @metrics.register

@@ -157,12 +157,12 @@ register(
 register(
     Rule(
         name="DiskNearlyFull",
-        title="The disk is nearly full",
-        watches="The free share of the disk that holds the data.",
+        title="The disk is nearly full: {folder}",
+        watches="The free share of each disk that holds the data, the backups or the archive of the audit log.",
         condition=Compared(
             Ratio(
-                Latest(Metric("sutazai_disk_free_bytes"), by=(INSTANCE,)),
-                Latest(Metric("sutazai_disk_size_bytes"), by=(INSTANCE,)),
+                Latest(Metric("sutazai_disk_free_bytes"), by=(INSTANCE, "folder")),
+                Latest(Metric("sutazai_disk_size_bytes"), by=(INSTANCE, "folder")),
             ),
             "<",
             0.1,
@@ -170,9 +170,10 @@ register(
         holds_for=timedelta(minutes=5),
         severity=CRITICAL,
         unit=Unit.SHARE,
-        why="Without room nothing can be accepted, and answers that are under way cannot be kept.",
-        help="Make room: old backups and archives of the audit log in the data folder, what other programs left. Then"
-        " run the jobs that delete old rows, and vacuum_database last, which gives their room back.",
+        why="Where the data are (data), nothing can be accepted without room, and answers that are under way cannot be"
+        " kept. Without room for backups or for the archive of the audit log (backups, audit), none is made.",
+        help="Make room: old backups and archives of the audit log, what other programs left. For the data, then run"
+        " the jobs that delete old rows, and vacuum_database last, which gives their room back.",
         page="admin:core_maintenancerun_changelist",
     )
 )
