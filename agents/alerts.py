@@ -19,7 +19,8 @@ register(
     Rule(
         name="QueueWaitLong",
         title="Tasks wait long for {model}",
-        watches="How long the oldest task of a model has waited.",
+        watches="How long the task of a model has waited that waits longest. Tasks in the background, and those that"
+        " are not to run yet, do not count.",
         condition=Compared(Latest(Metric("sutazai_oldest_queued_seconds"), by=("model",)), ">", Metric(TARGET)),
         holds_for=timedelta(minutes=1),
         severity=WARNING,

@@ -6,7 +6,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -115,11 +116,16 @@ hints.moved_listeners.append(count)
 def engine_metrics() -> Iterator[Metric]:
     """Read what the rows say now."""
     queued = GaugeMetricFamily("sutazai_tasks_queued", "Tasks that wait for a slot.", labels=["model"])
-    oldest = GaugeMetricFamily("sutazai_oldest_queued_seconds", "Age of the oldest waiting task.", labels=["model"])
-    waiting = AgentTask.objects.queued().order_by().values_list("model")
-    for model, number, since in waiting.annotate(Count("pk"), Min("created_at")):
+    oldest = GaugeMetricFamily(
+        "sutazai_oldest_queued_seconds",
+        "How long the task has waited that waits longest, of those that may run now and are not in the background.",
+        labels=["model"],
+    )
+    now = timezone.now()
+    for model, number, since in _waiting(now):
         queued.add_metric([model], number)
-        oldest.add_metric([model], max(0.0, (timezone.now() - since).total_seconds()))
+        if since is not None:
+            oldest.add_metric([model], max(0.0, (now - since).total_seconds()))
     running = GaugeMetricFamily("sutazai_tasks_running", "Tasks that hold a slot.", labels=["node", "model"])
     at_work = AgentTask.objects.running().order_by().values_list("node__name", "model")
     for node, model, number in at_work.annotate(Count("pk")):
@@ -130,3 +136,17 @@ def engine_metrics() -> Iterator[Metric]:
     sessions = ChatSession.objects.filter(closed_at=None).count()
     yield from (queued, oldest, running, up)
     yield GaugeMetricFamily("sutazai_chat_sessions_open", "Conversations that were not closed.", value=sessions)
+
+
+def _waiting(now: datetime) -> Iterator[tuple[str, int, datetime | None]]:
+    """By model: how many tasks wait, and since when those could run that people wait for; None where none does.
+
+    The index `queue_of_model` holds all of it; SQLite may prefer that by status. A task that came back with no pause,
+    as when its process died, counts from its beginning: only its events say when it came back, and to look these up,
+    task by task, costs more than it tells.
+    """
+    awaited = Q(run_after=None) | Q(run_after__lte=now), ~Q(priority=AgentTask.Priority.BACKGROUND)
+    since = Min(Coalesce("run_after", "created_at"), filter=Q(*awaited))
+    return (
+        AgentTask.objects.queued().order_by().values_list("model").annotate(number=Count("pk"), since=since).iterator()
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
@@ -169,6 +170,47 @@ def test_the_rows_are_read_when_prometheus_asks():
     assert values["sutazai_node_up", ("node", "two")] == 0
     assert values["sutazai_chat_sessions_open",] == 1
     assert values["sutazai_workers",] == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_only_a_wait_that_somebody_minds_counts_as_one():
+    make_node(models=("tiny:latest", "other:latest", "third:latest"), slots=1, is_draining=True)
+    owner, now = make_user(), timezone.now()
+
+    def wait(model, minutes, **fields):
+        task = make_task(owner, make_agent(owner, content={"model": model}))
+        AgentTask.objects.filter(pk=task.pk).update(created_at=now - timedelta(minutes=minutes), **fields)
+
+    wait("tiny", 10)
+    wait("tiny", 90, priority=AgentTask.Priority.BACKGROUND)
+    wait("tiny", 80, run_after=now + timedelta(minutes=1))  # its turn comes later
+    wait("tiny", 70, run_after=now - timedelta(minutes=5))  # it ran for an hour, and may run again
+    wait("other", 60, run_after=now - timedelta(minutes=20))
+    wait("third", 50, priority=AgentTask.Priority.BACKGROUND)
+    values = page()
+    waits = {key[1][1]: value for key, value in values.items() if key[0] == "sutazai_oldest_queued_seconds"}
+    assert {model: round(seconds / 60) for model, seconds in waits.items()} == {"tiny:latest": 10, "other:latest": 20}
+    assert values["sutazai_tasks_queued", ("model", "tiny:latest")] == 4
+    assert values["sutazai_tasks_queued", ("model", "third:latest")] == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_the_waiting_are_found_by_an_index():
+    make_builtin_node()
+    owner = make_user()
+    agent = make_agent(owner)
+    make_task(owner, agent)
+    with CaptureQueriesContext(connection) as captured:
+        list(engine_metrics._waiting(timezone.now()))
+    (looking,) = [query["sql"] for query in captured]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")  # a table of one row is read whole
+        cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{looking}")
+        plan = " ".join(str(row) for row in cursor.fetchall())
+    assert "queue_of_model" in plan or "tasks_by_status" in plan
 
 
 @pytest.mark.django_db
