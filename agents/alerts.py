@@ -10,10 +10,12 @@ from prometheus_client.metrics_core import Metric as Family
 from core.models import Alert
 from core.ops import metrics
 from core.ops.alerts import Rule, Unit, register
-from core.ops.alerts.expressions import Compared, Latest, Metric
+from core.ops.alerts.expressions import Compared, Either, Latest, Metric
 
 WARNING, CRITICAL = Alert.Severity.WARNING, Alert.Severity.CRITICAL
 TARGET = "sutazai_queue_wait_target_seconds"
+# A node that is well closes its breaker within seconds. One that an operator trips is left alone for a minute.
+BREAKER_SECONDS = 120
 
 register(
     Rule(
@@ -37,15 +39,23 @@ register(
     Rule(
         name="NodeLost",
         title="The node {node} is lost",
-        watches="Each model server can be reached.",
-        condition=Compared(Latest(Metric("sutazai_node_up"), by=("node",)), "==", 0),
+        watches="Each model server can be reached, and no breaker of one has been open for more than"
+        f" {BREAKER_SECONDS / 60:g} minutes, unless an operator holds it.",
+        condition=Either(
+            (
+                Compared(Latest(Metric("sutazai_node_up"), by=("node",)), "==", 0),
+                Compared(Latest(Metric("sutazai_node_breaker_open_seconds"), by=("node",)), ">", BREAKER_SECONDS),
+            )
+        ),
         holds_for=timedelta(minutes=1),
         severity=CRITICAL,
         unit=Unit.TRUTH,
         why="Its tasks go to other nodes that have the model. Where there is none, they wait.",
-        help="The page of the nodes says why it cannot be reached. See whether Ollama runs on it and listens to more"
-        " than its own machine (OLLAMA_HOST=0.0.0.0), and whether the network lets us through. A node that was taken"
-        " away for good is deleted; for one that comes back, silence this alert.",
+        help="The page of the nodes says why it cannot be reached, or why its breaker is open. Where it cannot be"
+        " reached, see whether Ollama runs on it and listens to more than its own machine (OLLAMA_HOST=0.0.0.0), and"
+        " whether the network lets us through. Where it answers and its models do not, read Ollama's log, look at the"
+        " memory of its machine, and restart Ollama. A node that was taken away for good is deleted; for one that"
+        " comes back, silence this alert.",
         page="admin:agents_node_changelist",
     )
 )

@@ -17,6 +17,7 @@ from agents.engine import hints
 from agents.engine.statements import Change
 from agents.models import AgentTask, ChatSession, Node
 from core.cursors import observe_all
+from core.models import CircuitBreaker
 from core.ops import metrics
 
 LOAD_SECONDS = 0.5  # a model that is there already answers sooner
@@ -131,10 +132,16 @@ def engine_metrics() -> Iterator[Metric]:
     for node, model, number in at_work.annotate(Count("pk")):
         running.add_metric([node or "", model], number)
     up = GaugeMetricFamily("sutazai_node_up", "1 while a model server can be reached.", labels=["node"])
-    for name, status in Node.objects.values_list("name", "status"):
-        up.add_metric([name], status == Node.Status.UP)
+    shut = GaugeMetricFamily(
+        "sutazai_node_breaker_open_seconds",
+        "For how long a node's breaker has not been closed; 0 while it is, or while an operator holds it.",
+        labels=["node"],
+    )
+    for node in Node.objects.select_related("breaker"):
+        up.add_metric([node.name], node.status == Node.Status.UP)
+        shut.add_metric([node.name], _open_seconds(node.breaker, now))
     sessions = ChatSession.objects.filter(closed_at=None).count()
-    yield from (queued, oldest, running, up)
+    yield from (queued, oldest, running, up, shut)
     yield GaugeMetricFamily("sutazai_chat_sessions_open", "Conversations that were not closed.", value=sessions)
 
 
@@ -150,3 +157,9 @@ def _waiting(now: datetime) -> Iterator[tuple[str, int, datetime | None]]:
     return (
         AgentTask.objects.queued().order_by().values_list("model").annotate(number=Count("pk"), since=since).iterator()
     )
+
+
+def _open_seconds(breaker: CircuitBreaker, now: datetime) -> float:
+    if breaker.is_held or breaker.opened_at is None:
+        return 0.0
+    return max(0.0, (now - breaker.opened_at).total_seconds())

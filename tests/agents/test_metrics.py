@@ -18,6 +18,8 @@ from agents.engine import counts as engine_counts
 from agents.engine.process import writer
 from agents.engine.transitions import Status
 from agents.models import AgentTask, Node
+from core.models import CircuitBreaker
+from core.net import breakers
 from core.ops import metrics
 from tests.factories import make_agent, make_builtin_node, make_node, make_session, make_task, make_user
 from tests.ollama_server import OllamaTestServer
@@ -163,6 +165,7 @@ def test_the_rows_are_read_when_prometheus_asks():
     make_session(owner, agent)
     make_session(owner, agent, closed_at=timezone.now())
     values = page()
+    assert values["sutazai_node_breaker_open_seconds", ("node", "one")] == 0
     assert values["sutazai_tasks_running", ("model", "tiny:latest"), ("node", node.name)] == 1
     assert values["sutazai_tasks_queued", ("model", "tiny:latest")] == 2
     assert 300 <= values["sutazai_oldest_queued_seconds", ("model", "tiny:latest")] < 400
@@ -211,6 +214,23 @@ def test_the_waiting_are_found_by_an_index():
         cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{looking}")
         plan = " ".join(str(row) for row in cursor.fetchall())
     assert "queue_of_model" in plan or "tasks_by_status" in plan
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_a_breaker_that_stays_open_is_told_by_its_node():
+    operator = make_user()
+    node, held = make_node(name="one"), make_node(name="two")
+    for each in (node, held):
+        breakers.trip(each.breaker_id, by=operator)
+        since = timezone.now() - timedelta(minutes=5)
+        CircuitBreaker.objects.filter(pk=each.breaker_id).update(opened_at=since, state=CircuitBreaker.State.HALF_OPEN)
+    breakers.hold(held.breaker_id, CircuitBreaker.Forced.OPEN, by=operator, reason="it is moved")
+    values = page()
+    assert 300 <= values["sutazai_node_breaker_open_seconds", ("node", "one")] < 400
+    assert values["sutazai_node_breaker_open_seconds", ("node", "two")] == 0
+    breakers.reset(node.breaker_id, by=operator)
+    assert page()["sutazai_node_breaker_open_seconds", ("node", "one")] == 0
 
 
 @pytest.mark.django_db

@@ -233,6 +233,35 @@ CASES = [
         {0: NONE, 2: [{"model": "tinyllama:latest"}]},
     ),
     Case(
+        "a node answers, and its breaker stays open; that of another opens for half a minute",
+        "NodeLost",
+        {
+            'sutazai_node_up{node="a"}': "1x40",
+            'sutazai_node_up{node="b"}': "1x40",
+            'sutazai_node_breaker_open_seconds{node="a"}': "0x4 0+15x35",
+            'sutazai_node_breaker_open_seconds{node="b"}': "0x4 15 30 0x33",
+        },
+        {3: NONE, 6: [{"node": "a"}], 8: [{"node": "a"}]},
+    ),
+    Case(
+        "an operator trips a breaker, which is open for a minute",
+        "NodeLost",
+        {
+            'sutazai_node_up{node="a"}': "1x40",
+            'sutazai_node_breaker_open_seconds{node="a"}': "0x4 0+15x5 0x29",
+        },
+        {4: NONE, 6: NONE},
+    ),
+    Case(
+        "a node comes and goes, and its breaker stays open",
+        "NodeLost",
+        {
+            'sutazai_node_up{node="a"}': " ".join(["0 1"] * 20),
+            'sutazai_node_breaker_open_seconds{node="a"}': "0+15x40",
+        },
+        {8: [{"node": "a"}]},
+    ),
+    Case(
         "one node of two is lost, then both",
         "NodeLost",
         {'sutazai_node_up{node="a"}': "0x40", 'sutazai_node_up{node="b"}': "1x20 0x19"},
