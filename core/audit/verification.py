@@ -70,6 +70,7 @@ def check_until(place: int) -> None:
     """Check the chain up to an entry. Raises LogDamagedError."""
     _, finding = _walk(checkpoints.beginning(), until=place)
     if finding is not None:
+        counts.damaged.inc()
         raise LogDamagedError(finding.text)
 
 

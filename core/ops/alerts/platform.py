@@ -195,6 +195,28 @@ register(
 )
 register(
     Rule(
+        name="AuditFailing",
+        title="The audit log fails: {what}",
+        watches="No check of the last 5 minutes by the group found the audit log damaged (damaged), and no refusal"
+        " was lost instead of being written down (not-written).",
+        condition=Compared(
+            Increase(Metric("sutazai_audit_failures_total", like=(("what", "damaged|not-written"),)), by=("what",)),
+            ">",
+            0,
+        ),
+        holds_for=AT_ONCE,
+        severity=CRITICAL,
+        unit=Unit.COUNT,
+        why="What somebody did or tried may not be provable. It is over when it has not happened for 5 minutes, which"
+        " mends nothing that was damaged or lost.",
+        help="Damaged: run verify_audit_log, so that AuditChainBroken tells of it until it is mended, and do what that"
+        " alert says. Not written: read the log of the web process, which tells what could not be written and why;"
+        " most often the database was away, or its disk full.",
+        page="admin:core_auditentry_changelist",
+    )
+)
+register(
+    Rule(
         name="DatabaseDamaged",
         title="The database is damaged",
         watches="The last check of the database found no damage.",

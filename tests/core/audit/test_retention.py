@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from core import audit
 from core.audit import checkpoints, retention, seal, sealer, verification
@@ -152,8 +153,10 @@ def test_without_an_archive_nothing_goes_unless_that_is_wanted(log, settings, tm
 def test_a_log_that_was_tampered_with_is_left_alone(log):
     lift_the_guard_of_contents()
     AuditEntry.objects.filter(sequence=3).update(detail="forged")
+    told = REGISTRY.get_sample_value("sutazai_audit_failures_total", {"what": "damaged"})
     with pytest.raises(LogDamagedError, match="Entry 3 of the chain"):
         retention.remove_old()
+    assert REGISTRY.get_sample_value("sutazai_audit_failures_total", {"what": "damaged"}) == told + 1
     assert AuditEntry.objects.count() == 10
     assert not AuditBeginning.objects.exists()
 

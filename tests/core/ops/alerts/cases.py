@@ -214,6 +214,27 @@ CASES = [
     Case("the log holds", "AuditChainBroken", {"sutazai_audit_log_intact": "1x40"}, {8: NONE}),
     Case("the log does not hold", "AuditChainBroken", {"sutazai_audit_log_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
     Case("nobody has checked", "AuditChainBroken", {"sutazai_health_up": "1x40"}, {8: NONE}),
+    Case(
+        "a check finds the log damaged, and no other follows",
+        "AuditFailing",
+        {
+            'sutazai_audit_failures_total{what="damaged"}': "0x12 1x27",
+            'sutazai_audit_failures_total{what="not-written"}': "3x40",
+        },
+        {3: NONE, 4: [{"what": "damaged"}], 10: NONE},
+    ),
+    Case(
+        "refusals are lost",
+        "AuditFailing",
+        {'sutazai_audit_failures_total{what="not-written"}': "0+1x40"},
+        {8: [{"what": "not-written"}]},
+    ),
+    Case(
+        "refusals are written down later",
+        "AuditFailing",
+        {'sutazai_audit_failures_total{what="written-later"}': "0+5x40"},
+        {8: NONE},
+    ),
     Case("the database holds", "DatabaseDamaged", {"sutazai_database_intact": "1x40"}, {8: NONE}),
     Case("the database is damaged", "DatabaseDamaged", {"sutazai_database_intact": "1x4 0x35"}, {1: NONE, 2: ONE}),
     Case("a backup of yesterday", "BackupTooOld", _backup(hours=25, limit_hours=26), {8: NONE}),
