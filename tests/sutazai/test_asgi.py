@@ -247,7 +247,7 @@ def test_a_request_that_finds_no_thread_is_told_when_to_come_again(monkeypatch):
         ("GET", "/admin/", "admin:index"),
         ("GET", "/nowhere", "unknown"),
     ):
-        labels = {"method": method, "endpoint": endpoint, "error_type": "busy"}
+        labels = {"method": method, "endpoint": endpoint, "error_type": "busy", "fault": "server"}
         before = REGISTRY.get_sample_value("api_errors_total", labels) or 0
         answer = call(method, path, b"{}")
         assert (answer.status, json.loads(answer.body)["code"]) == (503, "busy")
