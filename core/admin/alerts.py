@@ -257,7 +257,7 @@ def _about(rule: Rule, text: str) -> str:
 
     Of a single label the value suffices. Empty: whatever it is about. Raises Refused.
     """
-    names = sorted(rule.condition.labels)
+    names = rule.labels
     if not text:
         return ""
     if not names:
@@ -273,7 +273,7 @@ def _about(rule: Rule, text: str) -> str:
 
 def _form_of(rule: Rule) -> str:
     """What its alerts are about, with the values left out: "pool=…, process=…"."""
-    return alert_about(dict.fromkeys(rule.condition.labels, "…"))
+    return alert_about(dict.fromkeys(rule.labels, "…"))
 
 
 # The dashboard ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from core.formats import NOTHING, duration, span
 from core.models import Alert
-from core.ops.alerts.expressions import Condition, Metric
+from core.ops.alerts.expressions import INSTANCE, Condition, Metric
 
 # What is right again for a moment only still fires, so that people are told once.
 KEEP_FIRING = timedelta(minutes=1)
@@ -55,6 +55,11 @@ class Rule:
 
     def title_for(self, labels: Mapping[str, str]) -> str:
         return self.title.format_map(defaultdict(str, labels))
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of its alerts' labels in this program, which reads one host."""
+        return sorted(set(self.condition.labels) - {INSTANCE})
 
     @property
     def limit(self) -> str:

@@ -192,7 +192,7 @@ def test_the_others_of_a_rule_are_told_while_one_is_silenced_beforehand(console:
 @pytest.mark.parametrize(
     ("rule", "only_for", "help_text"),
     [
-        ("DiskNearlyFull", "disk=a", "leave “Only for” empty"),
+        ("BackupTooOld", "backup=a", "leave “Only for” empty"),
         ("NodeLost", "node=", "as node=…"),
         ("NodeLost", "node=a, node=b", "as node=…"),
         ("PoolNearlyFull", "database", "as pool=…, process=…"),
@@ -213,7 +213,12 @@ def test_what_no_alert_of_the_rule_can_be_about_is_not_silenced(
 
 def test_the_page_says_how_to_write_what_a_rule_is_about(console: Client) -> None:
     text = console.get(WATCHED).text
-    for shown in (">NodeLost (node=…)<", ">PoolNearlyFull (pool=…, process=…)<", ">DiskNearlyFull<"):
+    for shown in (
+        ">NodeLost (node=…)<",
+        ">PoolNearlyFull (pool=…, process=…)<",
+        ">DiskNearlyFull (folder=…)<",
+        ">BackupTooOld<",
+    ):
         assert shown in text
 
 

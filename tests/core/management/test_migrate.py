@@ -1,5 +1,6 @@
 """Migrations may take longer than requests."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def _postgresql() -> None:
 def ask(statement: str) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchone()
+        return cursor.fetchone() if cursor.description else None
 
 
 @pytest.fixture
@@ -36,20 +37,32 @@ def slow_migration():
     pre_migrate.disconnect(sleep)
 
 
+@pytest.fixture(autouse=True)
+def _new_connection() -> Iterator[None]:
+    """With the limits of those that serve, and none that another test has set."""
+    connection.close()
+    ask(f"RESET {LIMITS[0]}")
+    yield
+    ask(f"RESET {LIMITS[0]}")
+
+
+def limits() -> list[Any]:
+    return [ask(f"SHOW {limit}") for limit in LIMITS]
+
+
 def test_a_statement_of_a_migration_takes_as_long_as_it_needs(slow_migration: None) -> None:
-    before = [ask(f"SHOW {limit}") for limit in LIMITS]
+    before = limits()
     assert ("0",) not in before
     ask("SELECT set_config('statement_timeout', '50', false)")
     call_command("migrate", "contenttypes", verbosity=0)
-    assert [ask(f"SHOW {limit}") for limit in LIMITS] == before
+    assert limits() == before
     ask("SELECT set_config('statement_timeout', '50', false)")
     with pytest.raises(OperationalError):
         ask("SELECT pg_sleep(0.2)")
-    connection.close()
 
 
 def test_a_migration_that_fails_leaves_the_limits_as_they_were() -> None:
-    before = [ask(f"SHOW {limit}") for limit in LIMITS]
+    before = limits()
 
     def fail(**_: Any) -> None:
         raise ValueError("no such luck")
@@ -60,4 +73,4 @@ def test_a_migration_that_fails_leaves_the_limits_as_they_were() -> None:
             call_command("migrate", "contenttypes", verbosity=0)
     finally:
         pre_migrate.disconnect(fail)
-    assert [ask(f"SHOW {limit}") for limit in LIMITS] == before
+    assert limits() == before

@@ -73,7 +73,7 @@ def test_while_the_database_is_away_it_says_so(health_found, database_is_away, c
         values = shown()
     assert values["api_dependency_status", ("dependency", "database")] == 0
     assert values["api_dependency_status", ("dependency", "disk")] == 1
-    assert ("sutazai_disk_free_bytes",) in values
+    assert ("sutazai_disk_free_bytes", ("folder", "data")) in values
     assert ("sutazai_workers",) not in values
     name = "core.ops.metrics.platform_metrics"
     assert values[ERRORS, ("reader", name)] >= 1
