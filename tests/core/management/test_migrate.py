@@ -38,7 +38,7 @@ def slow_migration():
 
 
 @pytest.fixture(autouse=True)
-def _new_connection() -> Iterator[None]:
+def _new_connection(_postgresql: None) -> Iterator[None]:
     """With the limits of those that serve, and none that another test has set."""
     connection.close()
     ask(f"RESET {LIMITS[0]}")
