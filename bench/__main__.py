@@ -62,7 +62,6 @@ def main() -> int:
     print(f"\n{text}")
     if scale is FULL and len(measured) == 2:
         report.write_section("figures", text)
-        print(f"\n{report.PAGE.name} holds these figures now.")
     return 0
 
 

@@ -56,7 +56,7 @@ def surroundings(command: str) -> str:
 
 
 def write_section(name: str, text: str) -> None:
-    """Replace a section of docs/benchmarks.md with what was just measured."""
+    """Replace a section of docs/benchmarks.md with what was just measured, and say so."""
     begin, end = f"<!-- {name}: written by the command -->", f"<!-- {name}: end -->"
     page = PAGE.read_text("utf-8")
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
@@ -64,6 +64,7 @@ def write_section(name: str, text: str) -> None:
     if count != 1:
         raise ValueError(f"{PAGE} has no section {name!r}.")
     PAGE.write_text(changed, "utf-8")
+    print(f"\n{PAGE.name} holds these figures now.")
 
 
 def _commit() -> str:

@@ -32,7 +32,6 @@ def main() -> int:
     print(f"\n{text}")
     if not is_quick:
         report.write_section("durability", text)
-        print(f"\n{report.PAGE.name} holds these figures now.")
     return 0
 
 

@@ -19,7 +19,6 @@ def main() -> int:
     print(f"\n{text}")
     if not arguments.quick and arguments.backend == "both":
         report.write_section("gateway", text)
-        print(f"\n{report.PAGE.name} holds these figures now.")
     return 0
 
 

@@ -31,7 +31,6 @@ def main() -> int:
     print(f"\n{text}")
     if has_all:
         report.write_section("load", text)
-        print(f"\n{report.PAGE.name} holds these figures now.")
     return 0
 
 

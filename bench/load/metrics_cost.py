@@ -45,7 +45,6 @@ def main() -> int:
     print(f"\n{text}")
     if not is_quick:
         report.write_section("metrics-cost", text)
-        print(f"\n{report.PAGE.name} holds these figures now.")
     return 0
 
 

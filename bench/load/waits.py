@@ -95,7 +95,6 @@ def main() -> int:
     print(f"\n{text}")
     if is_whole:
         report.write_section("waits", text)
-        print(f"\n{report.PAGE.name} holds these figures now.")
     return 0
 
 
