@@ -21,8 +21,7 @@ from core.ops.threads import Helpers
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-# Names that WSGI gives to headers; all others begin with HTTP_.
-PLAIN_NAMES = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
+# How the body came; what Django gets is the whole of it.
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 SEND_SECONDS = 60.0  # a client that takes no piece of an answer for so long holds a thread no longer
 
@@ -123,7 +122,7 @@ def environ(scope: Scope, body: bytes) -> dict[str, Any]:
 
 def _add_header(told: dict[str, Any], name: str, value: str) -> None:
     """A header that comes more than once is one whose values are joined; HTTP/2 splits cookies, too."""
-    if name not in PLAIN_NAMES:
+    if name != "CONTENT_TYPE":
         name = f"HTTP_{name}"
     separator = "; " if name == "HTTP_COOKIE" else ","
     told[name] = f"{told[name]}{separator}{value}" if name in told else value

@@ -55,7 +55,7 @@ class Threads:
         self._count = count
         self._patience = patience
         self._limits = {kind: max(1, count - _left_by(kind, count)) for kind in KINDS}
-        self._taken: Counter[Kind] = Counter()
+        self._taken = Counter(dict.fromkeys(KINDS, 0))  # never grows, so another thread may read it
         self._waiting: dict[asyncio.Future[None], Kind] = {}
         self._caught_up_at = dict.fromkeys(KINDS, 0.0)
         self._asked = self._waited = 0

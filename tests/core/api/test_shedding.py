@@ -134,7 +134,7 @@ def test_who_waits_longest_gets_the_thread_that_becomes_free():
     run(scenario)
 
 
-def test_a_thread_that_a_writer_gives_back_goes_to_who_may_have_it():
+def test_a_thread_that_a_reader_gives_back_goes_to_who_may_have_it():
     async def scenario(threads: Threads, held: AsyncExitStack) -> None:
         end = asyncio.Event()
         async with AsyncExitStack() as reader:
