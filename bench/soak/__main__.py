@@ -26,7 +26,7 @@ from bench.soak.memory import Memory
 from bench.soak.tables import notes, results, settings_text
 from bench.soak.verdict import SoakVerdict, judge
 from tests.ollama_server import OllamaTestProcess
-from tests.program import ROOT
+from tests.program import ROOT, ProgramError
 
 HOUR_MINUTES = 60.0
 WARM_UP_SECONDS = 10
@@ -84,12 +84,13 @@ async def soak(seconds: float, seed: int) -> tuple[SoakVerdict, Memory]:
             "soak", group, ollama, clients.load.followed, worker_kills=scene.worker_kills, earlier=earlier | others
         )
         clients.close()
-        return judge(judged, probes=probes, calls=clients.calls, reads=clients.reads, windows=windows), memory
+        due = int(seconds / probe.EVERY_SECONDS)
+        return judge(judged, probes=probes, due=due, calls=clients.calls, reads=clients.reads, windows=windows), memory
 
 
 @contextmanager
 def probing(group: Group, path: Path) -> Iterator[list[probe.Probe]]:
-    """Probe from another process; the list is filled at the end of the block."""
+    """Probe from another process; the list is filled at the end of the block. Raises ProgramError if it failed."""
     found: list[probe.Probe] = []
     with path.open("w") as output:
         prober = subprocess.Popen(
@@ -102,6 +103,8 @@ def probing(group: Group, path: Path) -> Iterator[list[probe.Probe]]:
             yield found
         finally:
             prober.communicate(timeout=60)
+    if prober.returncode:
+        raise ProgramError(f"the probes ended with {prober.returncode}")
     with path.open() as lines:
         found += probe.read(lines)
 

@@ -17,6 +17,7 @@ EVERY_SECONDS = 0.1
 TIMEOUT_SECONDS = 2.0
 PATHS = ("/health", "/login", "/api/v1/tasks/?page_size=1")
 OK = b"200"
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ async def _probe(host: str, port: int, path: str, key: str, due: float) -> None:
             flaw = answer.split(b"\r\n")[0].decode("latin-1") or "no answer"
     except TimeoutError:
         flaw = "timeout"
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, this probe was not answered
         flaw = type(error).__name__
     told = Probe(due, path, round(time.perf_counter() - began, 4), round(began - due, 4), flaw)
     print(json.dumps(asdict(told)), flush=True)
@@ -83,11 +84,10 @@ async def _ask(host: str, port: int, path: str, key: str) -> bytes:
 def _whole(answer: bytes) -> bytes:
     """The answer, or nothing where its end is missing."""
     head, _, body = answer.partition(b"\r\n\r\n")
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and int(value) != len(body):
-            return b""
-    return answer
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in head.split(b"\r\n"))}
+    if b"content-length" in fields:
+        return answer if int(fields[b"content-length"]) == len(body) else b""
+    return answer if body.endswith(LAST_CHUNK) else b""
 
 
 if __name__ == "__main__":

@@ -28,7 +28,11 @@ def results(verdict: SoakVerdict, memory: Memory) -> str:
     return report.table(
         ("what", "limit", "result"),
         [
-            ("probes that failed", "1 of 1000", f"{verdict.failed.total()} of {len(verdict.probes)}"),
+            (
+                "probes that failed",
+                "1 of 1000",
+                f"{verdict.failed.total()} of {len(verdict.probes)}, {verdict.due} were due",
+            ),
             ("availability under these faults", "99.9 %", f"{verdict.availability_percent:.3f} %"),
             ("a probe takes", "", f"{percentile(took, 0.5):.0f} ms (P99 {percentile(took, 0.99):.0f} ms)"),
             ("tasks accepted, succeeded", "all", f"{counts.accepted}, {counts.succeeded}"),

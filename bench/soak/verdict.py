@@ -12,6 +12,8 @@ from bench.soak.probe import Probe
 
 # Of a thousand probes, one may fail.
 ALLOWED_SHARE = 0.001
+# So many of those that were due must have been made and told of, or the others prove nothing.
+MADE_SHARE = 0.99
 # While a process dies or is replaced, a client may meet these.
 EXCUSED = frozenset({Outcome.CUT_OFF, Outcome.BROKEN_OFF, Outcome.REFUSED})
 EXAMPLES = 10
@@ -20,10 +22,15 @@ NO_FAULT = "no fault"
 
 @dataclass
 class SoakVerdict:
-    """What was counted. failed: probes, by the fault that was there. calls: by how they ended. excused: by a fault."""
+    """What was counted.
+
+    due: how many probes there should be. failed: probes, by the fault that was there. calls: by how they ended.
+    excused: by a fault.
+    """
 
     tasks: Verdict
     probes: list[Probe]
+    due: int
     failed: Counter[str] = field(default_factory=Counter)
     calls: Counter[Outcome] = field(default_factory=Counter)
     reads: int = 0
@@ -38,6 +45,8 @@ class SoakVerdict:
     def broken(self) -> dict[str, int]:
         """The requirements that do not hold, and how often."""
         found = {**self.tasks.broken(float("inf")), **self.unexcused}
+        if len(self.probes) < MADE_SHARE * self.due:
+            found["probes missing"] = self.due - len(self.probes)
         if self.failed.total() > ALLOWED_SHARE * len(self.probes):
             found["probes failed"] = self.failed.total()
         return {name: count for name, count in found.items() if count}
@@ -52,12 +61,13 @@ def judge(
     tasks: Verdict,
     *,
     probes: list[Probe],
+    due: int,
     calls: Iterable[Call],
     reads: Iterable[Read],
     windows: Sequence[Window],
 ) -> SoakVerdict:
     """Compare what clients met with what the faults excuse. Probes count, whatever excuse there is."""
-    verdict = SoakVerdict(tasks, probes)
+    verdict = SoakVerdict(tasks, probes, due)
     for probe in probes:
         if probe.flaw:
             verdict.failed[_fault_at(windows, probe.at, probe.at + probe.seconds)] += 1
