@@ -528,7 +528,7 @@ SLOW_QUERY_SECONDS = whole_number("SUTAZAI_SLOW_QUERY_MS", 100) / 1000
 # Backups ----------------------------------------------------------------------------------------------------------
 # Processes on several machines need a folder that all of them see. A copy elsewhere is up to the operator.
 BACKUP_DIR = Path(env.str("SUTAZAI_BACKUP_DIR", default=str(DATA_DIR / "backups"))).resolve()
-BACKUP_KEEP = positive_int("SUTAZAI_BACKUP_KEEP", 14)  # more are removed, the oldest first
+BACKUP_KEEP = positive_int("SUTAZAI_BACKUP_KEEP", 14)  # that are good; more are removed, the oldest first
 BACKUP_KEEP_DAYS = positive_int("SUTAZAI_BACKUP_KEEP_DAYS", 30)  # older ones are removed
 # An alert fires when the newest good one is older: one a day is usual, and two hours for it to be made.
 BACKUP_MAX_AGE_SECONDS = 3600 * positive_float("SUTAZAI_BACKUP_MAX_AGE_HOURS", 26)

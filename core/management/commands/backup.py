@@ -29,7 +29,7 @@ class Command(BaseCommand):
         if options["what"] == "list":
             self._list()
         elif options["what"] == "drill" and options["archive"]:
-            self._drill(options["archive"])
+            self._drill(options["archive"], is_dry=options["dry_run"])
         else:
             self._run(DRILL if options["what"] else BACK_UP, is_dry=options["dry_run"])
 
@@ -46,7 +46,10 @@ class Command(BaseCommand):
             raise CommandError(row.error)
         self.stdout.write(row.summary)
 
-    def _drill(self, archive: Path) -> None:
+    def _drill(self, archive: Path, *, is_dry: bool) -> None:
+        if is_dry:
+            self.stdout.write(f"{archive} would be restored aside, and looked through.")
+            return
         try:
             report = drill.run(archive)
         except BackupError as error:

@@ -20,7 +20,6 @@ from core.ops.backup.manifest import Manifest
 from core.ops.backup.sealed_secrets import MEMBER
 
 TEXT = 10_000  # characters of a report that are kept
-LATE = timedelta(hours=48)  # a day, and one backup that failed
 
 
 def note(made: Made) -> Backup:
@@ -51,7 +50,7 @@ def reconcile() -> None:
 
 
 def remove_old() -> list[str]:
-    """Remove archives that are too many or too old; returns their names."""
+    """Remove archives that are too old, or for which there are enough newer good ones; returns their names."""
     names = _removable(Backup.objects.all())
     there = {path.name: path for path in archives()}  # a name in a row may have been restored, and lead anywhere
     for name in names:
@@ -72,7 +71,7 @@ def removable_after_one_more() -> list[str]:
 
 
 def _removable(backups: Iterable[Backup]) -> list[str]:
-    """Name those that are too many or too old.
+    """Name those that are too old, and those for which there are enough newer good ones.
 
     The newest good one stays whatever its age, and so does the newest that passed its drill.
     """
@@ -81,11 +80,8 @@ def _removable(backups: Iterable[Backup]) -> list[str]:
     good = [backup for backup in found if backup.is_good]
     passed = [backup for backup in good if backup.verdict == Backup.Verdict.PASSED]
     kept = {*good[:1], *passed[:1]}
-    return [
-        backup.name
-        for place, backup in enumerate(found, 1)
-        if backup not in kept and (place > settings.BACKUP_KEEP or backup.created_at < old)
-    ]
+    enough_since = good[settings.BACKUP_KEEP - 1].created_at if len(good) >= settings.BACKUP_KEEP else old
+    return [backup.name for backup in found if backup not in kept and backup.created_at < max(old, enough_since)]
 
 
 def newest_good() -> Backup | None:

@@ -40,16 +40,19 @@ def manage(*arguments: str, environment: Mapping[str, str]) -> str:
     environment: what is other for it. A variable takes the place of the file that may be named instead.
     """
     replaced = NOT_INHERITED | {f"{name}_FILE" for name in environment}
-    done = subprocess.run(
-        tether.command(sys.executable, "manage.py", *arguments),
-        cwd=settings.BASE_DIR,
-        env={**{name: value for name, value in os.environ.items() if name not in replaced}, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=MAX_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            tether.command(sys.executable, "manage.py", *arguments),
+            cwd=settings.BASE_DIR,
+            env={**{name: value for name, value in os.environ.items() if name not in replaced}, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=MAX_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailedError(f"manage.py {arguments[0]} took longer than {MAX_SECONDS:g} s") from error
     if done.returncode != 0:
         raise CommandFailedError(mask(done.stderr.strip()[-SAID_CHARACTERS:]) or f"exit code {done.returncode}")
     return done.stdout.strip()

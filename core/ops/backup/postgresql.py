@@ -18,7 +18,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from core.logs import mask, one_line
 from core.ops import tether
-from core.ops.backup.databases import Copy, Database, Dump, count_rows, migrations_of, opened, tables_of, url_of
+from core.ops.backup.databases import (
+    Copy,
+    Database,
+    Dump,
+    count_rows,
+    left_out,
+    migrations_of,
+    opened,
+    tables_of,
+    url_of,
+)
 from core.ops.backup.errors import ProgramError, UnableError
 
 # What Django and psycopg know of a connection, and PostgreSQL's own programs do not.
@@ -41,8 +51,14 @@ class PostgreSQL(Database):
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             cursor.execute("SELECT pg_export_snapshot(), pg_database_size(current_database()), version()")
             snapshot, size, server = cursor.fetchone()
-            rows, migrations = count_rows(wrapper), migrations_of(wrapper)
-            _run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}", file=file)
+            empty = left_out(wrapper)
+            rows = {**count_rows(wrapper), **dict.fromkeys(empty, 0)}
+            migrations = migrations_of(wrapper)
+            _run(
+                *("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"),
+                *(f"--exclude-table-data={table}" for table in empty),
+                file=file,
+            )
             cursor.execute("COMMIT")
         return Dump(file, int(size), str(server)[:100], rows, migrations)
 

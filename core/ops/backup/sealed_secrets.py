@@ -74,12 +74,24 @@ def environment(found: Secrets) -> dict[str, str]:
 def refuse_others(found: Secrets) -> None:
     """Refuse to restore where the environment gives other secrets than the backup's. Raises BackupError."""
     ours = present()
-    wrong = [f"SUTAZAI_{name}" for name in found if _is_given(name) and ours[name] != found[name]]
+    wrong = [f"SUTAZAI_{name}" for name in found if _is_given(name) and not _does_for(name, ours[name], found[name])]
     if wrong:
         raise BackupError(
             f"The backup was made with another {', '.join(wrong)} than the environment gives. Unset it, so that the"
-            " backup's is used, or give the one of then."
+            " backup's is used, or give the one of then. With --without-secrets those of the environment are used,"
+            " whatever they are."
         )
+
+
+def _does_for(name: str, ours: str, theirs: str) -> bool:
+    """Tell whether a secret of ours opens what was made with theirs. New encryption keys go before the old ones."""
+    if name == "ENCRYPTION_KEYS":
+        return set(_keys(theirs)) <= set(_keys(ours))
+    return ours == theirs
+
+
+def _keys(text: str) -> list[str]:
+    return [key.strip() for key in text.split(",")]
 
 
 def put_in_place(found: Secrets) -> list[str]:
@@ -89,7 +101,7 @@ def put_in_place(found: Secrets) -> list[str]:
     written = []
     for name in found:
         file = folder / name.lower()
-        if _is_given(name) or (file.exists() and file.read_text().strip() == found[name]):
+        if _is_given(name) or (file.exists() and _does_for(name, file.read_text().strip(), found[name])):
             continue
         if file.exists():
             file.replace(folder / f"{file.name}.before-{secrets.token_hex(4)}")

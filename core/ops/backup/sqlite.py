@@ -9,10 +9,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from core.ops.backup.databases import Copy, Database, Dump, count_rows, migrations_of, opened, tables_of, url_of
+from core.ops.backup.databases import (
+    Copy,
+    Database,
+    Dump,
+    count_rows,
+    left_out,
+    migrations_of,
+    opened,
+    tables_of,
+    url_of,
+)
 from core.ops.backup.errors import BackupError, DamagedError
 from core.ops.backup.folders import PART, put_in_place
 
@@ -28,10 +38,14 @@ class SQLite(Database):
     def dump(self, folder: Path) -> Dump:
         whole, packed = folder / "database.sqlite3", folder / self.member
         _copy(_our_file(), whole)
-        with _connected(whole) as wrapper:
-            if flaws := _quick_flaws(wrapper):
-                raise BackupError(f"The database is damaged, so it was not backed up: {'; '.join(flaws)}")
-            rows, migrations = count_rows(wrapper), migrations_of(wrapper)
+        try:
+            with _connected(whole) as wrapper:
+                if flaws := _quick_flaws(wrapper):
+                    raise BackupError(f"The database is damaged, so it was not backed up: {'; '.join(flaws)}")
+                _leave_out(wrapper)
+                rows, migrations = count_rows(wrapper), migrations_of(wrapper)
+        except DatabaseError as error:
+            raise BackupError(f"The copy of the database cannot be used: {error}.") from error
         size = whole.stat().st_size
         with whole.open("rb") as source, gzip.open(packed, "wb", compresslevel=COMPRESSION) as target:
             shutil.copyfileobj(source, target, BLOCK)
@@ -102,6 +116,17 @@ def _copy(source: Path, target: Path) -> None:
             theirs.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
     except sqlite3.Error as error:
         raise BackupError(f"{source} cannot be copied: {error}.") from error
+
+
+def _leave_out(copy: BaseDatabaseWrapper) -> None:
+    """Empty the tables that are in no backup, and overwrite what stood there."""
+    with copy.cursor() as cursor:
+        cursor.execute("PRAGMA secure_delete = ON")
+        for table in left_out(copy):
+            cursor.execute(f"DELETE FROM {copy.ops.quote_name(table)}")  # noqa: S608 - a table's name
+        cursor.execute("PRAGMA compile_options")
+        if ("SECURE_DELETE",) not in cursor.fetchall():  # else free pages may tell of earlier ones
+            cursor.execute("VACUUM")
 
 
 def _unpack(dump: Path, target: Path, max_bytes: int) -> None:

@@ -95,6 +95,18 @@ def test_the_last_that_can_be_relied_on_stay(folder: Path, settings: Any) -> Non
 
 
 @pytest.mark.django_db
+def test_what_cannot_be_relied_on_takes_no_place(folder: Path, settings: Any) -> None:
+    settings.BACKUP_KEEP, settings.BACKUP_KEEP_DAYS = 2, 30
+    row(folder, hours=1, verdict="failed")
+    row(folder, hours=2, missing_since=timezone.now())
+    good = [row(folder, hours=hours) for hours in (3, 4)]
+    assert catalogue.remove_old() == []
+    behind = row(folder, hours=5, verdict="failed")
+    assert catalogue.remove_old() == [behind.name]
+    assert {backup for backup in Backup.objects.all() if backup.is_good} == set(good)
+
+
+@pytest.mark.django_db
 def test_the_preview_counts_the_one_that_comes(folder: Path, settings: Any) -> None:
     """It will be the newest good one, so that the present one is in nobody's way."""
     settings.BACKUP_KEEP = 1

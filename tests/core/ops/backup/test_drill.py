@@ -1,13 +1,15 @@
 """A drill finds what would be missed too late."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 from core.models import AuditEntry
-from core.ops.backup import drill, folders, making
+from core.ops.backup import drill, folders, inspection, making
 from core.ops.backup.errors import UnableError
 from core.ops.backup.making import Made
 from tests.core.ops.backup.conftest import PASSPHRASE, changed
@@ -48,6 +50,19 @@ def test_an_audit_log_that_was_changed_before_is_found(made: Made) -> None:
     report = drill.run(making.make().path)
     assert len(report.wrong) == 1
     assert "Entry 1 of the chain" in report.wrong[0]
+
+
+def test_a_dry_run_only_says_what_would_be_tried(tmp_path: Path) -> None:
+    archive, said = tmp_path / "elsewhere.tar", io.StringIO()
+    call_command("backup", "--dry-run", "drill", str(archive), stdout=said)
+    assert said.getvalue() == f"{archive} would be restored aside, and looked through.\n"
+
+
+def test_a_command_that_does_not_end_is_told(made: Made, monkeypatch: Any) -> None:
+    monkeypatch.setattr(inspection, "MAX_SECONDS", 0.01)
+    assert drill.run(made.path).wrong == [
+        "A command on the restored database failed: manage.py audit took longer than 0.01 s"
+    ]
 
 
 def test_a_changed_byte_is_found(made: Made) -> None:

@@ -1,5 +1,6 @@
 """One whole archive or none, whatever happens meanwhile."""
 
+import gzip
 import os
 import shutil
 import stat
@@ -11,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import connection
+from django.test import Client
+from django.utils import timezone
 
-from core.models import Lease
+from core.models import Device, Lease, TokenFamily
 from core.ops import clock
-from core.ops.backup import drill, folders, making, sealed_secrets
+from core.ops.backup import databases, drill, folders, making, sealed_secrets
 from core.ops.backup.archive import Archive
 from core.ops.backup.errors import BusyError, UnableError
 from core.ops.backup.making import Made
 from tests.core.ops.backup.conftest import ROOT
+from tests.factories import make_user
 from tests.program import migrated
 
 both = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
@@ -46,6 +51,37 @@ def test_no_secret_stands_in_it_and_without_a_passphrase_there_are_none(made: Ma
     assert not [name for name, value in sealed_secrets.present().items() if value.encode() in text]
     settings.BACKUP_PASSPHRASE = ""
     assert sealed_secrets.MEMBER not in making.make().manifest.members
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.both_databases
+def test_no_sign_in_can_be_gone_on_with_from_it(folder: Path, tmp_path: Path) -> None:
+    person = make_user()
+    browser = Client()
+    browser.force_login(person)
+    session_key = browser.session.session_key
+    assert session_key
+    assert Device.objects.filter(session_key=session_key).exists()
+    now = timezone.now()
+    TokenFamily.objects.create(user=person, created_at=now, used_at=now, expires_at=now)
+
+    made = making.make()
+
+    assert [made.manifest.rows[table] for table in databases.LEFT_OUT] == [0, 0, 0]
+    assert drill.run(made.path).wrong == []
+    member, unpacked = databases.ours().member, tmp_path / "unpacked"
+    with Archive.open(made.path) as archive:
+        archive.extract(member, unpacked)
+    assert session_key.encode() not in readable(unpacked)
+    assert person.username.encode() in readable(unpacked)
+    assert Session.objects.filter(session_key=session_key).exists()  # here it goes on
+
+
+def readable(dump: Path) -> bytes:
+    """Everything that stands in a dump."""
+    if connection.vendor == "sqlite":
+        return gzip.decompress(dump.read_bytes())
+    return subprocess.run(["pg_restore", "--file=-", str(dump)], capture_output=True, check=True).stdout
 
 
 @pytest.mark.django_db(transaction=True)

@@ -79,6 +79,22 @@ def test_those_of_the_environment_stay_and_have_to_be_the_same(
         sealed_secrets.refuse_others({"AUDIT_KEY": "another" * 6})
 
 
+def test_encryption_keys_may_have_got_new_ones_since(settings: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    old, new = "o" * 43 + "=", "n" * 43 + "="
+    settings.DATA_DIR, settings.ENCRYPTION_KEYS = tmp_path, [new, old]
+    monkeypatch.setenv("SUTAZAI_ENCRYPTION_KEYS", f"{new}, {old}")
+    sealed_secrets.refuse_others({"ENCRYPTION_KEYS": old})
+    with pytest.raises(BackupError, match=r"SUTAZAI_ENCRYPTION_KEYS.* --without-secrets"):
+        sealed_secrets.refuse_others({"ENCRYPTION_KEYS": f"{old},{'x' * 43}="})
+
+    monkeypatch.delenv("SUTAZAI_ENCRYPTION_KEYS")
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "encryption_keys").write_text(f"{new},{old}\n")
+    assert sealed_secrets.put_in_place({"ENCRYPTION_KEYS": old}) == []
+    assert sealed_secrets.put_in_place({"ENCRYPTION_KEYS": "x" * 43 + "="}) == [str(folder / "encryption_keys")]
+
+
 def test_what_is_sealed_is_json_of_a_salt_and_a_token(sealed: bytes) -> None:
     assert set(json.loads(sealed)) == {"salt", "token"}
     assert json.loads(sealed)["salt"] != json.loads(sealed_secrets.seal(PASSPHRASE, MEMBERS))["salt"]
