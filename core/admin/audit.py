@@ -21,9 +21,10 @@ from unfold.contrib.filters.admin import ChoicesCheckboxFilter, DropdownFilter, 
 
 from core import audit
 from core.admin.base import ReadOnlyMixin, State, VastListMixin
-from core.audit.export import json_lines
+from core.audit import export
 from core.formats import NOTHING, age, badge, changed_lines, moment
 from core.models import AuditEntry, MaintenanceRun
+from core.ops.jobs import verdicts
 from core.ops.jobs.audit import VERIFY
 
 LOOK_BACK = 1000  # entries whose kinds are offered
@@ -134,8 +135,8 @@ class AuditEntryAdmin(ReadOnlyMixin, VastListMixin):
     # Pages
 
     def get_urls(self) -> list[URLPattern]:
-        export = self.admin_site.admin_view(self.export)
-        return [path("export/", export, name="core_auditentry_export"), *super().get_urls()]
+        view = self.admin_site.admin_view(self.export)
+        return [path("export/", view, name="core_auditentry_export"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         context = {
@@ -161,7 +162,7 @@ class AuditEntryAdmin(ReadOnlyMixin, VastListMixin):
         audit.record("audit-log.exported", detail=request.GET.urlencode() or "all of it")
         name = f"audit-{timezone.now():%Y%m%dT%H%M%SZ}.jsonl"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        return StreamingHttpResponse(json_lines(rows), content_type="application/x-ndjson", headers=headers)
+        return StreamingHttpResponse(export.document(rows), content_type="application/x-ndjson", headers=headers)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -193,8 +194,11 @@ def chain_state() -> State:
     waiting = f"{count} not sealed yet, the oldest for {age(oldest)}." if count else "every entry is sealed."
     checked = MaintenanceRun.objects.filter(job=VERIFY).exclude(status=MaintenanceRun.Status.RUNNING)
     run = checked.order_by("-pk").first()
-    if run is not None and run.status == MaintenanceRun.Status.FAILED:
+    if run is not None and verdicts.found_damage(run):
         return State("bad", "The log does not hold", run.error, run.finished_at)
+    if run is not None and run.status == MaintenanceRun.Status.FAILED:
+        detail = f"So nobody knows whether it holds. Mend what it says, and check it again: {run.error}"
+        return State("warning", "The last check did not come to its end", detail, run.finished_at)
     if oldest is not None and timezone.now() - oldest > LATE:
         return State("warning", "Nothing seals the log", f"Web and worker processes do it. Now: {waiting}", oldest)
     if run is None:

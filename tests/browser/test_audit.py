@@ -100,8 +100,9 @@ def test_what_is_listed_is_taken_along_as_json_lines(page: Page, tmp_path: Path)
         page.get_by_role("link", name="Export these").click()
     assert taken.value.suggested_filename.endswith(".jsonl")
     taken.value.save_as(tmp_path / "log")
-    (entry,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    entry, end = (json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
     assert (entry["action"], entry["changes"]) == ("team.changed", {"name": [BEFORE, AFTER]})
+    assert end == {"exported": 1}
     search(page, "audit-log.exported")
     assert rows(page)[0].startswith("audit-log.exported operator")
 

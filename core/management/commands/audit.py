@@ -55,7 +55,7 @@ class Command(BaseCommand):
     def _export(self, options: dict[str, Any]) -> None:
         since, until = options["since"], options["until"]
         audit.record("audit-log.exported", detail=f"since {since or 'the beginning'}, until {until or 'now'}")
-        for line in export.json_lines(export.between(since, until)):
+        for line in export.document(export.between(since, until)):
             self.stdout.write(line, ending="")
 
     def _checkpoint(self, options: dict[str, Any]) -> None:

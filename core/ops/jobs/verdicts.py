@@ -22,6 +22,11 @@ def last(job: str) -> bool | None:
     return None if run is None else run.status == Status.SUCCEEDED
 
 
+def found_damage(run: MaintenanceRun) -> bool:
+    """Tell whether a run of a check found something wrong, instead of not coming to its end."""
+    return run.status == Status.FAILED and run.error.startswith(f"{_damage[run.job].__name__}:")
+
+
 def kept() -> list[uuid.UUID]:
     """The runs that tell what holds until the next verdict, however old they are."""
     runs = [_last(job) for job in _damage]

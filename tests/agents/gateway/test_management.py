@@ -50,7 +50,7 @@ def installed(gateway: Gateway) -> set[str]:
 def audited(gateway: Gateway, action: str) -> list[dict]:
     """The audit log's entries of an action."""
     log = map(json.loads, gateway.program.manage("audit", "export").splitlines())
-    return [entry for entry in log if entry["action"] == action]
+    return [entry for entry in log if entry.get("action") == action]
 
 
 def test_a_pulled_model_answers_at_once_and_its_pull_is_in_the_audit_log(gateway, manager):

@@ -317,8 +317,8 @@ def test_exporting_needs_a_permission_of_its_own():
 def test_the_export_has_what_the_list_shows_and_is_told_itself(some_entries, person):
     response = person.get(f"{reverse('admin:core_auditentry_export')}?q=ada")
 
-    (line,) = b"".join(response.streaming_content).decode().splitlines()
-    row = json.loads(line)
+    row, end = (json.loads(line) for line in b"".join(response.streaming_content).decode().splitlines())
+    assert end == {"exported": 1}
     assert (row["detail"], row["actor_name"], row["changes"]) == ("first", "ada", {})
     assert response["Content-Disposition"].endswith('.jsonl"')
     assert AuditEntry.objects.get(action="audit-log.exported").detail == "q=ada"
@@ -348,6 +348,21 @@ def test_the_list_tells_of_a_log_that_does_not_hold(person):
     text = person.get(LIST).text
     assert "The log does not hold" in text
     assert "Entry 1 of the chain: removed" in text
+
+
+def test_the_list_tells_of_a_check_that_did_not_come_to_its_end(person):
+    MaintenanceRun.objects.create(
+        job=VERIFY,
+        trigger="schedule",
+        status="failed",
+        error="OperationalError: the connection was closed",
+        started_at=timezone.now(),
+        finished_at=timezone.now(),
+    )
+    text = person.get(LIST).text
+    assert "The last check did not come to its end" in text
+    assert "The log does not hold" not in text
+    assert "the connection was closed" in text
 
 
 def test_the_list_tells_when_nothing_seals(person):

@@ -45,7 +45,8 @@ def test_it_fails_and_names_the_first_wrong_entry():
 
 
 def test_the_export_has_a_line_of_json_for_each_entry_and_is_told():
-    lines = [json.loads(line) for line in run("export").splitlines()]
+    *lines, end = (json.loads(line) for line in run("export").splitlines())
+    assert end == {"exported": 4}
     assert [line["detail"] for line in lines[:3]] == ["0", "1", "2"]
     assert [line["sequence"] for line in lines] == [1, 2, 3, None]
     assert lines[3]["action"] == "audit-log.exported"
@@ -56,7 +57,9 @@ def test_the_export_begins_and_ends_where_it_should():
     for day in (1, 2, 3):
         AuditEntry(action="thing.done", detail=f"day {day}", created_at=datetime(2020, 1, day, tzinfo=UTC)).save()
     lines = run("export", "--since", "2020-01-02", "--until", "2020-01-03T00:00:00+00:00").splitlines()
-    assert [json.loads(line)["detail"] for line in lines] == ["day 2"]
+    entry, end = (json.loads(line) for line in lines)
+    assert (entry["detail"], end) == ("day 2", {"exported": 1})
+    assert run("export", "--until", "2020-01-01") == '{"exported": 0}\n'
 
 
 @pytest.mark.parametrize("text", ["yesterday", ""])
