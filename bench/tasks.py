@@ -7,6 +7,7 @@ from bench.client import Client, Following, Response
 from tests.ollama_server import answers, knobs
 
 AGENT = "bench"
+DEADLINE_SECONDS = 24 * 3600
 FINISHED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 
@@ -31,8 +32,11 @@ def expected_answer(prompt: str) -> str:
 
 
 async def create_agent(client: Client) -> None:
-    """Make the agent that everything is asked of: chat, on whichever model the node has."""
-    body = {"name": AGENT, "kind": "chat", "version": {"model": "tinyllama"}}
+    """Make the agent that everything is asked of: chat, on whichever model the node has.
+
+    Nothing takes as long as its deadline, not even by a clock that is set.
+    """
+    body = {"name": AGENT, "kind": "chat", "version": {"model": "tinyllama", "deadline_seconds": DEADLINE_SECONDS}}
     expect(await client.request("POST", "/api/v1/agents/", body, headers=new_key()), 201)
 
 

@@ -45,6 +45,7 @@ class Caretaker:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._has_announced = False
+        self._steps = clock.Steps()
         self._renew_duty_at = 0.0
         self._reap_at = 0.0
         self._measured_until: datetime | None = None
@@ -58,6 +59,7 @@ class Caretaker:
         time.sleep(settings.RELAY_SECONDS)
 
     def _look(self) -> None:
+        self._mind_the_clock()
         free_dead_runners()
         if not self._has_announced:
             announce_unclaimed()
@@ -67,10 +69,17 @@ class Caretaker:
         relay()
         breakers.end_holds()
         discovery.probe_due()
+        self._mind_the_clock()
         if time.monotonic() >= self._reap_at:
             self._reap_at = time.monotonic() + settings.REAPER_SECONDS
             reap()
             self._measured_until = service_times.measure(self._measured_until, clock.now())
+
+    def _mind_the_clock(self) -> None:
+        """Where it was set, wait until who lives has renewed its leases by the new time, and then reap the others."""
+        if seconds := self._steps.look():
+            self._reap_at = time.monotonic() + settings.LEASE_SECONDS
+            logger.warning("The clock was set by %+.0f s, so leases are left alone until they are renewed.", seconds)
 
     def _has_duty(self) -> bool:
         if time.monotonic() < self._renew_duty_at:

@@ -48,7 +48,7 @@ async def kill_in_turn(scene: TaskScene) -> None:
         ends_at = time.monotonic() + scene.scale.kill_interval_seconds
         arriving = asyncio.create_task(scene.load.submit(burst))
         if role == "worker":
-            await scene.until(lambda: _is_answering(scene), "a task is being answered")
+            await scene.until(lambda: is_answering(scene), "a task is being answered")
         else:
             await asyncio.sleep(scene.rng.uniform(0, len(burst) / 50))
         await scene.kill(role)
@@ -61,7 +61,7 @@ def _share(total: int, number: int, parts: int) -> int:
     return total * (number + 1) // parts - total * number // parts
 
 
-def _is_answering(scene: TaskScene) -> bool:
+def is_answering(scene: TaskScene) -> bool:
     return any(
         item.following.events and item.following.events[-1].type == "delta" for item in scene.load.followed[-50:]
     )
@@ -150,7 +150,7 @@ async def stop_worker(scene: TaskScene) -> None:
     prompts = scene.prompts(scene.scale.tasks)
     with scene.group.another_worker():
         arriving = asyncio.create_task(scene.load.submit(prompts))
-        await scene.until(lambda: _is_answering(scene), "a task is being answered")
+        await scene.until(lambda: is_answering(scene), "a task is being answered")
         stopped.suspend()
         try:
             await asyncio.sleep(scene.scale.stop_seconds)

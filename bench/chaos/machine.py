@@ -6,17 +6,16 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-
-from tests.services import packages
+from typing import Self
 
 # What is left beside the program's own files is filled in the end.
 DISK_MIB = 128
 CHUNKS = (2**20, 2**12)
-# Debian's libfaketime, for programs with threads.
-CLOCK = {"usr/lib/*/faketime/libfaketimeMT.so.1": "libfaketime"}
+MOVED_CLOCK = Path(__file__).with_name("moved_clock")
+OFFSET = "BENCH_CLOCK_OFFSET"
 
 
 class Unavailable(Exception):
@@ -61,26 +60,18 @@ def hold_lock(database: Path, seconds: float) -> None:
 
 
 class Clock:
-    """The clock of processes that are started with its environment; it goes with the machine's until it is moved.
-
-    Only the time of day moves: what counts seconds goes on, as it does where somebody sets a machine's clock.
-    """
+    """The clock of processes that are started with its environment; it goes with the machine's until it is moved."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises Unavailable."""
-        try:
-            packages.ensure_packages(CLOCK)
-        except SystemExit as missing:
-            raise Unavailable(str(missing).splitlines()[-1]) from missing
-        (proof,) = CLOCK
+        """folder: where the clock is kept."""
         self._offset = folder / "clock-offset"
         self.move(0)
-        self.environment = {
-            "LD_PRELOAD": str(packages.program(proof)),
-            "FAKETIME_TIMESTAMP_FILE": str(self._offset),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        self.environment = {"PYTHONPATH": str(MOVED_CLOCK), OFFSET: str(self._offset)}
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """The clock that processes of this environment have."""
+        return cls(Path(environment[OFFSET]).parent)
 
     def move(self, hours: float) -> None:
         """Set it so many hours before or after the machine's."""

@@ -8,7 +8,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import console, tasks
 from bench.chaos import machine
-from bench.chaos.faults import FAULTS, TaskScene, while_submitting
+from bench.chaos.faults import FAULTS, TaskScene, is_answering, while_submitting
 from bench.chaos.load import FOR_NOW, RATE
 from bench.chaos.scene import Fault
 from bench.client import Client
@@ -32,7 +32,7 @@ ROOM_SECONDS = 10
 LOCK_WAIT_SECONDS = 5
 WAY_SECONDS = 1
 # Beats and workers may be so late with a turn, of the time between two.
-JITTER = 0.5
+JITTER = 0.75
 CATCH_UP_SECONDS = 60
 # A job that is quick, and harmless however often it runs.
 JOB = "delete_spent_limits"
@@ -142,23 +142,36 @@ async def move_clock(scene: TaskScene) -> None:
     """Move the clock of one of two workers two hours ahead, two hours back, and right again."""
     clock = machine.Clock(scene.group.data_dir.parent)
     turns = await Turns.of(scene)
-    before = scene.group.log.read_text(errors="replace").count("whose lease ran out")
-    prompts = scene.prompts(scene.scale.tasks)
     with scene.group.another_worker(**clock.environment):
-        arriving = asyncio.create_task(scene.load.submit(prompts))
-        for hours in (*HOURS, 0):
-            await asyncio.sleep(max(len(prompts) / RATE / (len(HOURS) + 1), 2 * scene.scale.turn_seconds))
-            clock.move(hours)
+        await _while_moving(scene, clock)
+    # A worker whose clock is wrong may take messages for old ones, and drop them.
+    await turns.judge(may_miss=True)
+
+
+async def set_clock(scene: TaskScene) -> None:
+    """Set the clock of every process two hours ahead, two hours back, and right again."""
+    await _while_moving(scene, machine.Clock.of(scene.group.environment))
+    if "The clock was set by" not in scene.group.log.read_text(errors="replace"):
+        scene.blame("missed", "nobody noticed that the clock was set")
+
+
+async def _while_moving(scene: TaskScene, clock: machine.Clock) -> None:
+    """Have tasks arrive while a clock moves; none may be taken from a runner that lives."""
+    before = scene.group.log.read_text(errors="replace").count("whose lease ran out")
+    moves = (*HOURS, 0)
+    for hours in moves:
+        arriving = asyncio.create_task(scene.load.submit(scene.prompts(scene.scale.tasks // len(moves))))
+        await scene.until(lambda: is_answering(scene), "a task is being answered")
+        clock.move(hours)
         await arriving
-        await scene.load.drain(scene.scale.drain_seconds)
+        await asyncio.sleep(2 * scene.scale.turn_seconds)
+    await scene.load.drain(scene.scale.drain_seconds)
     if taken := scene.group.log.read_text(errors="replace").count("whose lease ran out") - before:
         scene.blame("taken away", f"{taken} rounds of the reaper took tasks from runners that lived")
     started = scene.ollama.stats()["prompts_started"]
     for item in scene.load.followed:
         if started.get(item.entry.prompt, 0) > 1:
             scene.blame("two owners", f"{item.entry.prompt} was answered {started[item.entry.prompt]} times")
-    # A worker whose clock is wrong may take messages for old ones, and drop them.
-    await turns.judge(may_miss=True)
 
 
 async def kill_beat(scene: TaskScene) -> None:
@@ -362,16 +375,27 @@ class Turns:
         """Blame turns that came twice, and those that were not caught up with."""
         moments, every = await self.moments(), self._scene.scale.turn_seconds
         gaps = [(later - sooner).total_seconds() for sooner, later in pairwise(moments)]
+        for gap in too_soon(gaps, every):
+            self._scene.blame("turn came twice", f"{gap:.1f} s after the last one, not {every:g} s")
         for gap in gaps:
-            if gap < JITTER * every:
-                self._scene.blame("turn came twice", f"{gap:.1f} s after the last one, not {every:g} s")
-            elif gap > every + CATCH_UP_SECONDS and not may_miss:
+            if gap > every + CATCH_UP_SECONDS and not may_miss:
                 self._scene.blame("turn missed", f"{gap:.1f} s after the last one")
         if not gaps:
             self._scene.blame("turn missed", "none came")
             return
         said = f"{len(gaps)} turns of {every:g} s came {min(gaps):.1f} to {max(gaps):.1f} s apart"
         self._scene.notes.append(said)
+
+
+def too_soon(gaps: Iterable[float], every: float) -> Iterator[float]:
+    """The gaps before turns that came before their time, which the latest of those before them tells."""
+    late = latest = 0.0
+    for gap in gaps:
+        late += gap - every  # than the first one says
+        latest = max(late, latest)
+        if late < latest - JITTER * every:
+            yield gap
+            latest = late
 
 
 async def _shell(scene: TaskScene, code: str) -> str:
@@ -386,6 +410,7 @@ OUTAGES = (
     Fault("beat", "kill -9 of beat", kill_beat),
     Fault("beats", "two beats", run_two_beats),
     Fault("clock", "a worker's clock moved by two hours", move_clock, ("rabbitmq",)),
+    Fault("machine-clock", "the machine's clock set by two hours", set_clock, ("own-clock",)),
     Fault("disk", "the disk full", fill_disk, ("small-disk",)),
 )
 # All whose tasks come by the API.

@@ -1,6 +1,7 @@
 """Runs faults against groups, one after the other, and judges each."""
 
 import random
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,9 +76,10 @@ def settings_of(scale: Scale) -> dict[str, str]:
 
 @contextmanager
 def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
-    """Start what a group needs: "embedded" nothing, "small-disk" a disk, the others PostgreSQL, Redis and a broker.
+    """Start what a group needs: PostgreSQL, Redis and a broker, or nothing where it is embedded.
 
-    The broker is that of their name. Raises Unavailable.
+    "small-disk" and "own-clock" are embedded, on a disk that can be filled and by a clock that can be set. The broker
+    is that of the other names. Raises Unavailable.
     """
     if name == "embedded":
         yield EMBEDDED, None
@@ -85,6 +87,10 @@ def backends_of(name: str) -> Iterator[tuple[Backends, Services | None]]:
     if name == "small-disk":
         with machine.small_disk() as folder:
             yield Backends(f"SQLite, a disk of {machine.DISK_MIB} MiB", {}, folder=folder), None
+        return
+    if name == "own-clock":
+        with tempfile.TemporaryDirectory(prefix="sutazai-clock-") as own:
+            yield Backends("SQLite, a clock that is set", machine.Clock(Path(own)).environment), None
         return
     with running_services() as services:
         environment = {"DATABASE_URL": services.postgresql.url, "REDIS_URL": services.redis.url}

@@ -12,6 +12,9 @@ from django.db import connection
 from core import database
 
 SYNC_SECONDS = 5.0
+# By more a clock that keeps time is never corrected; less harms no lease.
+MAX_CORRECTION_SECONDS = 5.0
+MAX_READING_SECONDS = 1.0
 
 
 class DatabaseClock:
@@ -45,6 +48,23 @@ class DatabaseClock:
         with self._lock:
             self._then, self._read_at = moment, _steady_seconds()
         return moment
+
+
+class Steps:
+    """Notices where somebody set the clock: since the last look it has not gone the way of the steady one."""
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None
+
+    def look(self) -> float:
+        """Return by how many seconds it was set since the last look, below zero if back; 0 where it was not."""
+        begun = _steady_seconds()
+        moment = now()
+        if _steady_seconds() - begun > MAX_READING_SECONDS:
+            return 0.0  # nobody knows when within this time it was read
+        before, self._ahead = self._ahead, moment.timestamp() - begun
+        by = 0.0 if before is None else self._ahead - before
+        return by if abs(by) > MAX_CORRECTION_SECONDS else 0.0
 
 
 def _steady_seconds() -> float:

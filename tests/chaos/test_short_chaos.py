@@ -21,13 +21,15 @@ WITH_RERUNS = ("kill", "cut", "eof", "stop")
 @pytest.mark.parametrize(
     ("backend", "names"),
     [
-        ("embedded", ("kill", "messages", "cut", "stop", "lock")),
+        ("embedded", ("kill", "messages", "cut", "stall", "stop", "lock", "beat", "beats")),
         ("small-disk", ("disk",)),
+        ("own-clock", ("machine-clock",)),
         pytest.param(
             "rabbitmq",
             ("kill", "flush", "broker", "eof", "database", "redis"),
             marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.rabbitmq],
         ),
+        pytest.param("rabbitmq", ("clock",), marks=[pytest.mark.postgres, pytest.mark.redis, pytest.mark.rabbitmq]),
     ],
 )
 def test_whatever_dies_every_accepted_task_ends_once_and_whole(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench.chaos.outages import too_soon
 from bench.chaos.verdict import Verdict, reruns
 from bench.client import Event, Following
 
@@ -70,3 +71,18 @@ def test_each_count_breaks_a_requirement(name: str) -> None:
 
 def test_a_late_rerun_breaks_a_requirement() -> None:
     assert Verdict("fault", rerun_seconds=[4.9, 5.1]).broken(5) == {"rerun too late": 1}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "wrong"),
+    [
+        ([3, 3.1, 2.9, 3], []),
+        ([3, 5, 1, 3], []),  # one was late
+        ([3, 0.2, 2.9, 3], [0.2]),  # one came twice
+        ([1.5] * 6, [1.5] * 3),  # two beats, each in its own time
+        ([3, 63, 3, 3], []),  # nobody sent it for a minute
+        ([3, 63, 0.1, 3], [0.1]),
+    ],
+)
+def test_turns_that_come_before_their_time_are_found(gaps: list[float], wrong: list[float]) -> None:
+    assert list(too_soon(gaps, 3)) == wrong

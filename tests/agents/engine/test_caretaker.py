@@ -4,10 +4,11 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings
 
-from agents.engine import caretaker, hints
-from agents.engine.caretaker import free_dead_runners, hold_duty, reap, relay
+from agents.engine import caretaker, hints, operations
+from agents.engine.caretaker import Caretaker, free_dead_runners, hold_duty, reap, relay
 from agents.engine.owners import this_process
 from agents.engine.runs import runs
+from agents.engine.writer import apply
 from agents.models import AgentTask
 from core.models import Lease
 from core.ops.processes import ProcessIdentity
@@ -133,6 +134,32 @@ def test_what_is_past_its_deadline_ends_and_leaves_its_slot(fake_clock):
     states = dict(AgentTask.objects.values_list("pk", "status"))
     assert states == {first.pk: "expired", second.pk: "expired", third.pk: "running"}
     assert not succeed(ticket, "too late")
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_where_the_clock_is_set_who_lives_renews_before_anything_is_taken_away(
+    fake_clock, settings, wait_until, hours
+):
+    settings.LEASE_SECONDS, settings.REAPER_SECONDS = 2, 0.01
+    make_node(slots=2)
+    agent = make_agent(deadline_seconds=86_400)
+    silent, living = submit_task(agent), submit_task(agent)
+    take(silent, "elsewhere:12345678:1/4242/99")
+    ticket = take(living, "elsewhere:12345678:1/4243/99")
+    thread = Caretaker()
+    thread._look()
+    fake_clock.advance(hours * 3600)
+    thread._look()
+    assert set(AgentTask.objects.values_list("interruptions", flat=True)) == {0}
+
+    def is_taken_from_the_silent() -> bool:
+        assert apply(operations.renew, [operations.Renew(ticket.task_id, ticket.fence)]) == [True]
+        thread._look()
+        return AgentTask.objects.get(pk=silent.pk).interruptions == 1
+
+    if hours > 0:  # set back, its lease lasts for as much longer
+        wait_until(is_taken_from_the_silent)
+        assert AgentTask.objects.get(pk=living.pk).interruptions == 0
 
 
 def test_what_this_process_was_given_and_does_not_run_goes_back(fake_clock):

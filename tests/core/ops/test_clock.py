@@ -33,6 +33,28 @@ def test_it_seldom_asks_the_database() -> None:
     assert len(queries) == (connection.vendor == "postgresql")
 
 
+def test_a_step_is_told_once_with_how_far_it_went(fake_clock) -> None:
+    steps = module.Steps()
+    assert steps.look() == 0
+    fake_clock.advance(4.9)
+    assert steps.look() == 0
+    for seconds in (7200, -7200):
+        fake_clock.advance(seconds)
+        assert steps.look() == pytest.approx(seconds, abs=4.9)
+        assert steps.look() == 0
+
+
+def test_an_answer_that_took_its_time_is_no_step(fake_clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = module.Steps()
+    steps.look()
+    fake_clock.advance(7200)
+    with monkeypatch.context() as patch:
+        moments = iter([0.0, 7.0])
+        patch.setattr(module, "_steady_seconds", lambda: next(moments))
+        assert steps.look() == 0
+    assert steps.look() == pytest.approx(7200, abs=4.9)
+
+
 def test_an_event_loop_carries_on_what_threads_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask() -> datetime:
         return clock.now()
