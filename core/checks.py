@@ -66,6 +66,15 @@ def tracing_can_be_done(**_: Any) -> list[CheckMessage]:
     return [checks.Warning(message, hint=f"{tracing.INSTALL}; or unset it.", id="sutazai.W003")]
 
 
+@register(TAG)
+def several_web_processes_share_what_they_remember(**_: Any) -> list[CheckMessage]:
+    """A one-time code may be used once: who has seen it through another process must not use it again."""
+    if settings.WEB_PROCESSES == 1 or settings.REDIS_URL:
+        return []
+    message = "Each of several web processes remembers for itself which one-time codes of sign-ins were used."
+    return [checks.Warning(message, hint="Set REDIS_URL, or SUTAZAI_WEB_PROCESSES=1.", id="sutazai.W004")]
+
+
 def _is_this_machine(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback

@@ -1,18 +1,23 @@
 """What of the platform `manage.py doctor` looks at, besides the parts that `core.ops.probes` knows."""
 
 import os
+import re
+import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from smtplib import SMTPException
 from urllib.parse import unquote, urlsplit
 
 from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import run_checks
+from django.core.mail import get_connection
 from django.db import NotSupportedError, connection, models
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
@@ -184,7 +189,11 @@ def _decrypts(token: str) -> bool:
 
 @examination("files")
 def the_files() -> Iterator[Diagnosis]:
-    found = [*_of_the_data_folder(settings.DATA_DIR), *_of_secret_files(os.environ.items())]
+    found = [
+        *_of_the_data_folder(settings.DATA_DIR),
+        *_of_the_backups(settings.BACKUP_DIR),
+        *_of_secret_files(os.environ.items()),
+    ]
     yield from found or [ok(f"{settings.DATA_DIR} is whole, and only its owner reads it.")]
 
 
@@ -205,6 +214,19 @@ def _of_the_data_folder(folder: Path) -> Iterator[Diagnosis]:
             f"{_some(fixed)} cannot be written to.",
             "Run the program, and this command, as the owner; let the owner write there.",
         )
+
+
+def _of_the_backups(folder: Path) -> Iterator[Diagnosis]:
+    """Whoever makes a backup makes the folder, if it is not there."""
+    if not folder.is_dir():
+        there = next(parent for parent in folder.parents if parent.exists())
+        if folder.exists() or not there.is_dir() or not os.access(there, os.W_OK):
+            yield error(f"{folder} cannot be made, so no backup can.", "Set SUTAZAI_BACKUP_DIR to a folder that can.")
+    elif not os.access(folder, os.W_OK):
+        yield error(f"No backup can be written to {folder}.", "Let the user who runs the program write there.")
+    elif open_to_others := [path for path in (folder, *folder.glob("*.tar")) if _mode(path) & 0o007]:
+        names = _some([str(path) for path in open_to_others])
+        yield warning(f"Everybody can open {names}: all rows of the database are there.", f"chmod -R o= {folder}")
 
 
 def _of_secret_files(environment: Iterable[tuple[str, str]]) -> Iterator[Diagnosis]:
@@ -310,6 +332,56 @@ def _failed_jobs() -> Iterator[str]:
 
 
 # The group -----------------------------------------------------------------------------------------------------------
+
+
+# What only some installations have ----------------------------------------------------------------------------------
+
+
+@examination("mail")
+def the_mail_server() -> Iterator[Diagnosis]:
+    if not settings.EMAIL_IS_CONFIGURED:
+        yield ok("No mail server is configured (SUTAZAI_EMAIL_URL), so nobody gets emails.")
+        return
+    server = get_connection()
+    try:
+        server.open()
+        server.close()
+    except (OSError, SMTPException) as failure:
+        yield error(f"The mail server does not let us in: {failure}", "Start it, and check SUTAZAI_EMAIL_URL.")
+    else:
+        yield ok("The mail server lets us in.")
+
+
+@examination("backup programs", needs_database=True)
+def the_backup_programs() -> Iterator[Diagnosis]:
+    """What backups and drills of PostgreSQL need, here; they are made where workers run."""
+    if connection.vendor == "sqlite":
+        return
+    found = [*_of_program("pg_dump"), *_of_program("pg_restore")]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolname, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+        role, may_create = cursor.fetchone()
+    if not may_create:
+        found.append(warning("No drill can be made: it restores into a new database.", f"ALTER ROLE {role} CREATEDB;"))
+    yield from found or [ok("pg_dump and pg_restore are as new as the server, and drills may make databases.")]
+
+
+def _of_program(name: str) -> Iterator[Diagnosis]:
+    """Only one as new as the server understands it."""
+    wanted = connection.get_database_version()[0]
+    program = shutil.which(name)
+    if program is None:
+        yield error(
+            f"{name} is not installed, so no backup is made here.", "On Debian: apt-get install postgresql-client"
+        )
+        return
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    version_found = re.search(r"\d+", said)
+    if version_found is None or int(version_found[0]) < wanted:
+        yield error(
+            f"{name} is too old for the server, which is PostgreSQL {wanted}: {said.strip()}.",
+            f"Install the client programs of PostgreSQL {wanted}.",
+        )
 
 
 @examination("web")

@@ -5,12 +5,14 @@ register theirs in a module of that name.
 """
 
 import enum
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError
 from django.utils.module_loading import autodiscover_modules
 
+from core.logs import one_line
 from core.ops.health import Health, Service
 from core.ops.probes import State
 
@@ -45,6 +47,8 @@ class Remedy:
     text: str = ""
     page: str = ""
 
+
+logger = logging.getLogger(__name__)
 
 Examination = Callable[[], Iterable[Diagnosis]]
 
@@ -115,3 +119,7 @@ def _found(function: Examination) -> list[Diagnosis]:
         return [error(f"The database does not tell: {failure}", "Mend what is wrong with the database first.")]
     except OSError as failure:
         return [error(f"It cannot be looked at: {failure}", "Let the user who runs the program read it.")]
+    except Exception as failure:  # what one examination did not expect keeps nobody from the others
+        logger.exception("An examination broke.")
+        reason = one_line(f"{type(failure).__name__}: {failure}")
+        return [error(f"It cannot be looked at: {reason}", "Report it, with the trace in the log.")]

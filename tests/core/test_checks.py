@@ -28,6 +28,13 @@ def test_a_sound_production_server_has_none() -> None:
     assert found() == []
 
 
+def test_several_web_processes_need_redis_to_know_used_codes(settings) -> None:
+    settings.WEB_PROCESSES, settings.REDIS_URL = 2, ""
+    assert found() == ["sutazai.W004"]
+    settings.REDIS_URL = "redis://localhost"
+    assert found() == []
+
+
 @pytest.mark.parametrize("keys", [["one"], ["two"], ["three", "three"]])
 def test_a_secret_that_serves_twice_stops_the_start(settings, keys) -> None:
     settings.ENCRYPTION_KEYS = keys

@@ -16,6 +16,7 @@ from core.models import MaintenanceRun
 from core.ops import clock
 from core.ops.doctor import Verdict
 from tests.factories import make_user
+from tests.mail_server import MailServer
 
 
 def verdicts(found):
@@ -136,6 +137,36 @@ def test_a_file_of_another_user_is_an_error(data_dir):
     assert_one(examinations.the_files(), Verdict.ERROR, str(file), "another user")
 
 
+@pytest.fixture
+def backup_dir(data_dir, settings, tmp_path: Path) -> Path:
+    settings.BACKUP_DIR = tmp_path / "elsewhere" / "backups"
+    return settings.BACKUP_DIR
+
+
+def test_a_folder_of_backups_that_can_be_made_is_well(backup_dir):
+    assert_one(examinations.the_files(), Verdict.OK)
+
+
+def test_a_folder_of_backups_that_cannot_be_made_is_an_error(backup_dir):
+    backup_dir.parent.touch()
+    assert_one(examinations.the_files(), Verdict.ERROR, str(backup_dir), "cannot be made")
+
+
+def test_a_folder_of_backups_where_nothing_can_be_written_is_an_error(backup_dir, monkeypatch):
+    backup_dir.mkdir(parents=True)
+    monkeypatch.setattr(examinations.os, "access", lambda path, _: path != backup_dir)
+    assert_one(examinations.the_files(), Verdict.ERROR, str(backup_dir), "No backup can be written")
+
+
+def test_a_backup_that_everybody_can_open_is_doubtful(backup_dir):
+    backup_dir.mkdir(parents=True, mode=0o750)
+    archive = backup_dir / "sutazai-20260101T000000Z-abcdef.tar"
+    archive.touch(0o600)
+    assert_one(examinations.the_files(), Verdict.OK)
+    archive.chmod(0o604)
+    assert_one(examinations.the_files(), Verdict.WARNING, str(archive), "all rows")
+
+
 def test_what_cannot_be_written_to_is_an_error(data_dir, monkeypatch):
     monkeypatch.setattr(examinations.os, "access", lambda path, _: path != data_dir / "secrets")
     assert_one(examinations.the_files(), Verdict.ERROR, str(data_dir / "secrets"))
@@ -148,6 +179,39 @@ def test_a_file_that_names_a_secret_is_looked_at(data_dir, tmp_path: Path, monke
     assert_one(examinations.the_files(), Verdict.WARNING, str(file), "SUTAZAI_SECRET_KEY_FILE")
     file.chmod(0o600)
     assert_one(examinations.the_files(), Verdict.OK)
+
+
+# Mail, and programs ------------------------------------------------------------------------------------------------
+
+
+def test_a_mail_server_is_asked_whether_it_lets_us_in(settings):
+    settings.EMAIL_IS_CONFIGURED, settings.EMAIL_BACKEND = True, "django.core.mail.backends.smtp.EmailBackend"
+    with MailServer() as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        assert_one(examinations.the_mail_server(), Verdict.OK, "lets us in")
+    assert_one(examinations.the_mail_server(), Verdict.ERROR, "does not let us in")
+
+
+def test_no_mail_server_is_no_mistake():
+    assert_one(examinations.the_mail_server(), Verdict.OK, "SUTAZAI_EMAIL_URL")
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_the_programs_of_postgresql_are_looked_for(monkeypatch):
+    found = list(examinations.the_backup_programs())
+    if connection.vendor == "sqlite":
+        assert found == []
+        return
+    assert_one(found, Verdict.OK, "pg_dump")
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "get_database_version", lambda: (99, 1))
+        too_old = list(examinations.the_backup_programs())
+    assert [diagnosis.verdict for diagnosis in too_old] == [Verdict.ERROR] * 2
+    assert "too old for the server, which is PostgreSQL 99" in too_old[0].text
+    monkeypatch.setattr(examinations.shutil, "which", lambda _: None)
+    missing = list(examinations.the_backup_programs())
+    assert ["is not installed" in diagnosis.text for diagnosis in missing] == [True] * 2
 
 
 # Time ----------------------------------------------------------------------------------------------------------------

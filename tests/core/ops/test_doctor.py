@@ -36,7 +36,7 @@ def test_what_needs_the_database_is_left_out_while_it_is_down(monkeypatch):
     assert set(examined(monkeypatch, database=UP)) == {"database", "rows", "files"}
 
 
-@pytest.mark.parametrize("failure", [OperationalError("locked"), PermissionError("no")])
+@pytest.mark.parametrize("failure", [OperationalError("locked"), PermissionError("no"), KeyError("odd")])
 def test_an_examination_that_fails_is_an_error_and_no_end(monkeypatch, failure):
     def fails():
         yield doctor.ok("The first half.")
