@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import TruncMinute
 
 from agents.engine import queueing
@@ -124,9 +124,10 @@ def plan(known: Measured, *, target_seconds: float, assumed: Assumed) -> Plan | 
 
 def measure(since: datetime, now: datetime, *, model: str = "") -> list[Measured]:
     """Look at the tasks of a span of time, and at the nodes as they are now; of all models, or of one."""
-    arrivals = _arrivals(since, now)
+    tasks = AgentTask.objects.filter(model=model) if model else AgentTask.objects.all()
+    arrivals = _arrivals(tasks, since, now)
     places = _places()
-    seconds = _seconds_by_place(since, now)
+    seconds = _seconds_by_place(tasks, since, now)
     names = {model} if model else {*arrivals, *places, *(name for name, _ in seconds)}
     span_seconds = max(1.0, (now - since).total_seconds())
     return [
@@ -143,20 +144,22 @@ def _measured(
 ) -> Measured:
     mine = {place_id: held for (name, place_id), held in seconds.items() if name == model}
     everywhere = [value for held in mine.values() for value in held]
+    per_second = sum(arrivals.values()) / span_seconds
     return Measured(
         model,
-        per_second=sum(arrivals.values()) / span_seconds,
-        busiest_per_second=_busiest(arrivals) / (60 * BUSIEST_MINUTES),
+        per_second=per_second,
+        # A span that is shorter than BUSIEST_MINUTES is the busiest as a whole.
+        busiest_per_second=max(per_second, _busiest(arrivals) / (60 * BUSIEST_MINUTES)),
         tasks=len(everywhere),
         service=_service(everywhere),
         places=[Place(place.node.name, place.node.slots, _service(mine.get(place.pk, ()))) for place in places],
     )
 
 
-def _arrivals(since: datetime, now: datetime) -> dict[str, dict[datetime, int]]:
+def _arrivals(tasks: QuerySet[AgentTask], since: datetime, now: datetime) -> dict[str, dict[datetime, int]]:
     """Count the tasks that needed a slot, by model and minute. An answer from the cache needs none."""
     needed = Q(granted_at__isnull=False) | Q(finished_at=None)
-    rows = AgentTask.objects.filter(needed, id__gte=uuid7_from(since), created_at__lte=now).order_by()
+    rows = tasks.filter(needed, id__gte=uuid7_from(since), created_at__lte=now).order_by()
     by_minute = rows.values_list("model", TruncMinute("created_at")).annotate(Count("pk"))
     found: dict[str, dict[datetime, int]] = defaultdict(dict)
     for model, minute, number in by_minute:
@@ -190,9 +193,9 @@ def _places() -> dict[str, list[NodeModel]]:
 _Seconds = dict[tuple[str, int], list[float]]
 
 
-def _seconds_by_place(since: datetime, now: datetime) -> _Seconds:
+def _seconds_by_place(tasks: QuerySet[AgentTask], since: datetime, now: datetime) -> _Seconds:
     """For how long the latest tasks that ended held their slots, by model and place."""
-    rows = AgentTask.objects.filter(finished_at__gt=since, finished_at__lte=now).order_by("-finished_at")
+    rows = tasks.filter(finished_at__gt=since, finished_at__lte=now).order_by("-finished_at")
     found: _Seconds = defaultdict(list)
     for model, place_id, granted_at, finished_at in rows.values_list(
         "model", "node_model_id", "granted_at", "finished_at"

@@ -69,6 +69,26 @@ def test_the_busiest_minutes_in_a_row_count(fake_clock):
     assert known.per_second == pytest.approx(10 / 3600)
 
 
+def test_of_a_few_minutes_the_busiest_are_all_of_them():
+    make_node(slots=1)
+    agent = make_agent()
+    for _ in range(3):
+        submit_task(agent)
+    known = measured(hours=0.05)
+    assert known.busiest_per_second == known.per_second == pytest.approx(3 / 180)
+
+
+def test_tasks_of_other_models_take_no_place_in_the_sample(fake_clock, monkeypatch):
+    monkeypatch.setattr(capacity, "SAMPLE", 2)
+    make_node("a:latest", slots=1)
+    make_node("b:latest", slots=1)
+    rare, frequent = make_agent(model="a:latest"), make_agent(model="b:latest")
+    run(rare, 5, fake_clock)
+    for _ in range(3):
+        run(frequent, 1, fake_clock)
+    assert measured(model="a:latest").service == Service(5, 0)
+
+
 def test_who_waits_and_who_runs_has_come_and_says_nothing_of_how_long_tasks_take():
     make_node(slots=1)
     agent = make_agent()
