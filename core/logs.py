@@ -7,6 +7,7 @@ sends can begin a line of its own, or colour a terminal.
 import json
 import logging
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -106,16 +107,23 @@ class JsonFormatter(BaseJsonFormatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: time, level, logger, message; the lines of an exception follow, set in."""
+    """A line for people: time, level, logger, message, what it belongs to; an exception's lines follow, set in."""
 
     default_time_format = "%H:%M:%S"
 
     def format(self, record: logging.LogRecord) -> str:
         fields = fields_of(record)
         time = self.formatTime(record, self.default_time_format)
-        line = f"{time} {record.levelname:<7} {record.name}: {one_line(fields['message'])}"
+        line = f"{time} {record.levelname:<7} {record.name}: {one_line(fields['message'] + _owners(fields))}"
         exception = fields.get("exception", "").splitlines()
         return "\n".join([line, *(f"    {one_line(text)}" for text in exception)])
+
+
+def _owners(fields: Mapping[str, str]) -> str:
+    """Name the request and the task of a line that does not name them itself."""
+    known = [(kind, fields.get(f"{kind}_id", "")) for kind in ("request", "task")]
+    owners = [f"{kind} {name}" for kind, name in known if name and name not in fields["message"]]
+    return f" ({', '.join(owners)})" if owners else ""
 
 
 def json_line(program: str, text: str) -> str:

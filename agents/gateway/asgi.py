@@ -5,8 +5,9 @@ from agents.gateway.calls import BodyRefused, Call, ClientGone
 from agents.gateway.door import ModelUnknown
 from agents.gateway.failures import Refusal
 from agents.gateway.formats import TEXT_FORMATS, VECTOR_FORMATS, ollama_shared, openai_shared
-from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN
+from agents.gateway.formats.base import NO_SUCH_METHOD, NO_SUCH_PAGE, PLAIN, Dialect
 from agents.gateway.routes import Routes
+from core import logs
 from core.api import traces
 from core.asgi import Receive, Scope, Send
 from core.ops import traffic
@@ -29,15 +30,20 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         await call.answer(404, NO_SUCH_PAGE, content_type=PLAIN)
         return
     dialect = openai_shared.DIALECT if is_openai else ollama_shared.DIALECT
+    with logs.belonging_to(logs.request_id, call.request_id):
+        await _serve_and_tell(call, dialect)
+
+
+async def _serve_and_tell(call: Call, dialect: Dialect) -> None:
     try:
         await _serve(call)
     except ClientGone:
         pass
     except BodyRefused as error:
-        traffic.failed(error.failure.code, error.failure.status)
+        failures.note(error.failure)
         await call.answer(error.failure.status, dialect.error(error.failure), [("Connection", "close")])
     except Refusal as refusal:
-        traffic.failed(refusal.failure.code, refusal.failure.status)
+        failures.note(refusal.failure)
         await call.answer(refusal.failure.status, dialect.error(refusal.failure), refusal.headers)
 
 

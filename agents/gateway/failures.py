@@ -9,6 +9,7 @@ from agents.gateway.formats.base import Failure
 from agents.ollama.errors import OllamaError
 from core.api import problems
 from core.exceptions import Refused
+from core.ops import traffic
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,13 @@ STATUS = {
     "stream-error": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 RETRY_SECONDS = 5
+
+
+def note(failure: Failure) -> None:
+    """Count a failure that a client is told of, and log it where it is not the client's."""
+    traffic.failed(failure.code, failure.status)
+    if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("A call was answered with %d %s: %s", failure.status, failure.code, failure.message)
 
 
 def of_task(ended: Ended) -> Failure:

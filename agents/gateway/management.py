@@ -12,7 +12,7 @@ from django.conf import settings
 from agents.engine import installation
 from agents.engine.errors import ModelNotPermitted
 from agents.engine.installation import Steps
-from agents.gateway import direct, door
+from agents.gateway import direct, door, failures
 from agents.gateway.calls import Call, Headers
 from agents.gateway.door import Caller
 from agents.gateway.failures import Refusal
@@ -28,7 +28,6 @@ from agents.ollama.types import JsonObject, Progress
 from core.access.watch import while_wanted
 from core.models import Verb
 from core.net.interrupts import Interrupt
-from core.ops import traffic
 from core.ops.threads import Helpers, in_thread
 
 NODE_HEADER = "x-sutazai-node"
@@ -139,7 +138,7 @@ class _Relay:
     async def _fail(self, failure: Failure) -> None:
         if not self.has_begun:
             raise Refusal(failure)
-        traffic.failed(failure.code, failure.status)
+        failures.note(failure)
         await self.call.write(DIALECT.error(failure) + b"\n", has_more=False)
 
     def _headers(self) -> Headers:

@@ -24,7 +24,7 @@ from agents.gateway.formats.vectors import Embedded, VectorEncoder
 from agents.models import AgentTask
 from agents.ollama.types import ChatChunk, JsonObject
 from core.access.watch import watch
-from core.ops import clock, traffic
+from core.ops import clock
 from core.ops.news import News
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -292,7 +292,7 @@ def _words(item: Item | Answer | Exception | Notice, encoder: Encoder, *, has_be
             return encoder.piece(item)
         case Reset():
             if encoder.has_begun:
-                traffic.failed(RESTARTED.code, RESTARTED.status)
+                failures.note(RESTARTED)
             return encoder.restart()
         case Answer() if item.ended.has_answer:
             return encoder.end(item.ended.last, truth_of(item.ended))
@@ -304,7 +304,7 @@ def _words(item: Item | Answer | Exception | Notice, encoder: Encoder, *, has_be
     if not has_begun:
         raise error
     failure = error.failure if isinstance(error, Refusal) else failures.of_error(error)[0]
-    traffic.failed(failure.code, failure.status)
+    failures.note(failure)
     return encoder.failure(failure)
 
 

@@ -131,6 +131,20 @@ def test_a_json_line_tells_when_where_and_what_it_belongs_to(written) -> None:
     assert set(second) == {"time", "level", "logger", "message"}
 
 
+def test_a_line_for_people_names_what_it_belongs_to_once(written) -> None:
+    with logs.belonging_to(logs.request_id, "request-17"), logs.belonging_to(logs.task_id, "task-4"):
+        logger.info("Hello %s", "you")
+        logger.info("About request-17")
+    logger.info("Later")
+    if written().startswith("{"):
+        pytest.skip("for people")
+    assert [line.partition("agents.test: ")[2] for line in written().splitlines()] == [
+        "Hello you (request request-17, task task-4)",
+        "About request-17 (task task-4)",
+        "Later",
+    ]
+
+
 @pytest.mark.django_db
 def test_a_request_is_found_again_by_its_id_and_leaves_none_of_its_secrets(written) -> None:
     key = make_api_key(make_operator())
@@ -139,6 +153,8 @@ def test_a_request_is_found_again_by_its_id_and_leaves_none_of_its_secrets(writt
     assert key.rsplit("_", 1)[1] not in written()
     if written().startswith("{"):
         assert {json.loads(line).get("request_id") for line in written().splitlines()} == {"request-99"}
+    else:
+        assert all("request-99" in line for line in written().splitlines())
 
 
 def test_a_huge_message_stays_a_line() -> None:

@@ -66,9 +66,10 @@ register(
         severity=CRITICAL,
         unit=Unit.SHARE,
         why="Programs and people get errors instead of answers.",
-        help="Read the log of the web process: each error stands there with its request's id. Status 503 means that"
-        " something is away: look at the dashboard's table of the platform, at the breakers and at the pools. Tasks"
-        " that were accepted are not lost.",
+        help="Read the log of the web process: each error stands there with its request's id, but for those that were"
+        " refused because the server is busy. Status 503 means that something is away, or that too much is asked: look"
+        " at the dashboard's table of the platform, at the breakers and at the pools. Tasks that were accepted are not"
+        " lost.",
         page="admin:index",
     )
 )
@@ -172,8 +173,9 @@ register(
         unit=Unit.SHARE,
         why="Where the data are (data), nothing can be accepted without room, and answers that are under way cannot be"
         " kept. Without room for backups or for the archive of the audit log (backups, audit), none is made.",
-        help="Make room: old backups and archives of the audit log, what other programs left. For the data, then run"
-        " the jobs that delete old rows, and vacuum_database last, which gives their room back.",
+        help="Make room: move old backups and archives of the audit log to another machine, and delete what other"
+        " programs left. For the data, then run the jobs that delete old rows, and vacuum_database last, which gives"
+        " their room back.",
         page="admin:core_maintenancerun_changelist",
     )
 )

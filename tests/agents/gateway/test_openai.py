@@ -137,6 +137,15 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_error(gateway):
     wait_for(lambda: broken_by_the_server(gateway) == counted + 1, "the failure is counted")
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_failure_of_the_server_is_logged_with_the_request_s_id(gateway, streams):
+    id_ = f"request-{uuid.uuid4()}"
+    broken = [{"role": "user", "content": "[[t9-d20-error3]]"}]
+    body = {"model": "double", "messages": broken, "stream": streams}
+    gateway.ask("POST", "/v1/chat/completions", body, headers={"X-Request-Id": id_})
+    wait_for(lambda: gateway.program.says(f"(request {id_})"), "the failure is logged")
+
+
 def broken_by_the_server(gateway):
     families = text_string_to_metric_families(gateway.ask("GET", "/metrics").text)
     samples = (sample for family in families for sample in family.samples if sample.name == "api_errors_total")
