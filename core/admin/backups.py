@@ -1,5 +1,6 @@
 """Backups: how old the newest good one is, which there are, and whether they can be relied on."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -45,7 +46,7 @@ def state() -> State:
 def _late() -> str:
     """What is too late; empty: nothing is."""
     since = catalogue.unsaved_since()
-    if since is None or timezone.now() - since < catalogue.LATE:
+    if since is None or timezone.now() - since < timedelta(seconds=settings.BACKUP_MAX_AGE_SECONDS):
         return ""
     return f"Nothing was backed up for {age(since)}"
 
@@ -157,7 +158,7 @@ class BackupAdmin(ReadOnlyMixin, VastListMixin):
                 ("Newest good backup", age(newest.created_at) if newest else NOTHING),
                 ("Backups kept", number(kept.count())),
                 ("Together", size(kept.aggregate(total=Sum("size_bytes"))["total"])),
-                ("Kept at most", f"{settings.BACKUP_KEEP}, for {settings.BACKUP_KEEP_DAYS} days"),
+                ("Kept at most", f"{settings.BACKUP_KEEP} good ones, for {settings.BACKUP_KEEP_DAYS} days"),
             ],
             "folder": settings.BACKUP_DIR,
             "is_with_secrets": bool(settings.BACKUP_PASSPHRASE),

@@ -16,6 +16,7 @@ from core.cache import figures, steering
 from core.cache.entries import EVERYTHING, MAX_TAG_CHARACTERS
 from core.cache.figures import LevelFigures
 from core.exceptions import InvalidInput
+from core.ops import doctor
 
 ENTRIES_SHOWN = 50
 CHARACTERS_SHOWN = 100_000
@@ -32,6 +33,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Cache",
         "figures": found,
+        "remedy": doctor.remedy_of("cache"),
         "hit_percent": _percent(found.hit_ratio),
         "levels": [
             ("Memory of the processes", found.memory, _percent(_ratio(found.memory))),

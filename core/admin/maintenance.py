@@ -69,6 +69,15 @@ def _shown_jobs() -> list[_Job]:
     return [_Job(job, known.get(schedules.name_of(job.name)), latest.get(job.name)) for job in maintenance.jobs()]
 
 
+def _what_next(run: MaintenanceRun) -> dict[str, Any]:
+    """What the page of a run that failed offers, unless its job is gone. later: the last run of the job since then."""
+    job = next((job for job in maintenance.jobs() if job.name == run.job), None)
+    if run.status != MaintenanceRun.Status.FAILED or job is None:
+        return {}
+    later = MaintenanceRun.objects.filter(job=run.job, pk__gt=run.pk).order_by("-pk").first()
+    return {"failed_job": job, "later": later}
+
+
 def _badge(run: MaintenanceRun) -> SafeString:
     return badge(run.get_status_display(), TONES[MaintenanceRun.Status(run.status)])
 
@@ -91,6 +100,7 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
         ("Result", {"fields": ("summary", "changes", "error")}),
     )
     readonly_fields = ("state", "took", "changes")
+    change_form_outer_before_template = "console/maintenance_run.html"
 
     def has_change_permission(self, request: HttpRequest, obj: MaintenanceRun | None = None) -> bool:
         return False
@@ -107,6 +117,14 @@ class MaintenanceRunAdmin(ReadOnlyMixin, VastListMixin):
         jobs = _shown_jobs() if self.has_run_permission(request) else []
         may_edit = request.user.has_perm("django_celery_beat.change_periodictask")
         return super().changelist_view(request, {**(extra_context or {}), "jobs": jobs, "may_edit": may_edit})
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        run = self.get_object(request, object_id)
+        context = _what_next(run) if run is not None and self.has_view_permission(request, run) else {}
+        context["may_run"] = self.has_run_permission(request)
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def run_now(self, request: HttpRequest, job: str) -> HttpResponse:
         """Run a job and wait for its end: what it did is the answer. What takes long is left to a worker.

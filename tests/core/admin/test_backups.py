@@ -74,7 +74,8 @@ def test_the_page_of_one_shows_its_report(console: Client) -> None:
     [
         (1, {"verdict": "passed"}, "good"),
         (1, {}, "warning"),
-        (49, {"verdict": "passed"}, "bad"),
+        (25, {"verdict": "passed"}, "good"),
+        (27, {"verdict": "passed"}, "bad"),
         (1, {"verdict": "failed"}, "warning"),  # the installation is young
     ],
 )
@@ -176,6 +177,13 @@ def test_what_may_take_minutes_is_left_to_a_worker(console: Client, messages_sen
     console.post(reverse("admin:core_maintenancerun_run", args=[job]))
     assert messages_sent == [("core.run_maintenance", [job, "console"])]
     assert not MaintenanceRun.objects.exists()
+
+
+@pytest.mark.django_db
+def test_the_page_calls_old_what_the_alert_calls_old(settings: Any) -> None:
+    make_backup(49, verdict="passed")
+    settings.BACKUP_MAX_AGE_SECONDS = 50 * 3600
+    assert backups.state().tone == "good"
 
 
 @pytest.mark.django_db

@@ -131,6 +131,8 @@ def test_the_page_says_that_redis_is_away(console, own_redis):
     assert shared.is_away
     text = console.get(PAGE).text
     assert "Redis is away" in text
+    assert "Mend Redis, or the database, where it stands." in text
+    assert "Open the health" in text
     assert "Redis knows, and is away." in text
     text = console.post(reverse("console-cache-invalidate"), {"tag": TAGS[0]}, follow=True).text
     assert "it will hold as soon as that is back" in text

@@ -239,6 +239,31 @@ def test_a_job_that_fails_is_reported_as_failed(jobs: None, console: Client) -> 
     assert "break failed: OSError: disk full" in text
 
 
+def test_a_run_that_failed_says_what_to_do_until_another_one_followed(jobs: None, console: Client) -> None:
+    failed = maintenance.run("break", trigger=MaintenanceRun.Trigger.SCHEDULE)
+    assert failed is not None
+    page = reverse("admin:core_maintenancerun_change", args=[failed.pk])
+    again = reverse("admin:core_maintenancerun_run", args=["break"])
+
+    shown = console.get(page).text
+    assert all(text in shown for text in ("“Break” failed", "disk full", "run it again", f'action="{again}"'))
+    clerk = browser_of(clerk_with("view_maintenancerun")).get(page).text
+    assert "run it again" in clerk
+    assert again not in clerk
+
+    console.post(again)
+    later = MaintenanceRun.objects.exclude(pk=failed.pk).get()
+    shown = console.get(page).text
+    assert reverse("admin:core_maintenancerun_change", args=[later.pk]) in shown
+    assert again not in shown
+
+
+def test_a_run_that_succeeded_asks_for_nothing(jobs: None, console: Client) -> None:
+    run = maintenance.run("tidy", trigger=MaintenanceRun.Trigger.SCHEDULE)
+    assert run is not None
+    assert "run it again" not in console.get(reverse("admin:core_maintenancerun_change", args=[run.pk])).text
+
+
 def test_a_job_that_does_not_exist_is_not_found(jobs: None, console: Client) -> None:
     assert console.post(reverse("admin:core_maintenancerun_run", args=["none"])).status_code == 404
 

@@ -34,6 +34,7 @@ def test_it_shows_what_is_slow_for_whom_and_since_when(console: Client) -> None:
     for text in ("&quot;c&quot; = %s", "task-list", "500 ms", "1.5 s"):
         assert text in page
     assert "Running too long" not in page
+    assert "have its plan shown" in page
 
 
 def test_what_costs_most_in_all_comes_first_and_columns_sort(console: Client) -> None:
@@ -49,6 +50,7 @@ def test_what_costs_most_in_all_comes_first_and_columns_sort(console: Client) ->
 
 
 def test_where_nothing_is_slow_it_says_so(console: Client, settings) -> None:
+    assert "have its plan shown" not in console.get(reverse(PAGE)).text
     assert "No statement took 100 ms so far" in console.get(reverse(PAGE)).text
     settings.SLOW_QUERY_SECONDS = 0.0
     assert "SUTAZAI_SLOW_QUERY_MS is 0" in console.get(reverse(PAGE)).text
