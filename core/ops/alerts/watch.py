@@ -73,8 +73,15 @@ def start() -> threading.Thread:
 def turn(watch: "Watch", at: float) -> bool:
     """Look once; False where that is another process's duty. at: seconds of a steady clock."""
     with _one_at_a_time:
-        watched_until = None if watch.has_looked else _watched_until()
-        if not leases.take(DUTY, seconds=DUTY_SECONDS, renews=True):
+        try:
+            watched_until = None if watch.has_looked else _watched_until()
+            has_duty = leases.take(DUTY, seconds=DUTY_SECONDS, renews=True)
+        except (DatabaseError, InterfaceError):
+            # Asking for /health needs no database; where nobody asks, Prometheus believes that nobody answers.
+            if watch.has_looked:
+                figures.ask_web()
+            raise
+        if not has_duty:
             _history.forget()
             return False
         health.start()  # in a worker nothing else does

@@ -268,6 +268,24 @@ def failing(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
+def test_who_watched_goes_on_to_ask_the_web_process_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OperationalError("the connection was closed")
+
+    asked: list[int] = []
+    watching = Watch()
+    watch.turn(watching, 1000.0)
+    monkeypatch.setattr(figures, "ask_web", lambda: asked.append(1))
+    monkeypatch.setattr(watch.leases, "take", fail)
+    for process in (watching, Watch()):
+        with pytest.raises(OperationalError):
+            watch.turn(process, 1015.0)
+    assert asked == [1]
+
+
+@pytest.mark.usefixtures("quiet")
 def test_a_look_that_fails_does_not_count_as_one(monkeypatch: pytest.MonkeyPatch, fake_clock: FakeClock) -> None:
     assert not watch.has_looked_lately()
     watch.turn(Watch(), 1000.0)
