@@ -139,11 +139,17 @@ class Monitor:
         states = {watched.answer.state for watched in self.watched} | {part.state for part in self.parts}
         return State.DOWN not in states
 
+    @property
+    def not_asked(self) -> int:
+        """How many addresses were left out, because they take a key."""
+        return sum(watched.answer.state == State.UNKNOWN for watched in self.watched)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "at": self.at.isoformat(timespec="seconds"),
             "url": self.url,
             "healthy": self.is_healthy,
+            "not_asked": self.not_asked,
             "endpoints": [watched.as_dict() for watched in self.watched],
             "parts": [part.as_dict() for part in self.parts],
         }

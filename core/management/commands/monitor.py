@@ -78,11 +78,14 @@ class Command(BaseCommand):
 def lines(asked: Monitor, levels: str) -> list[str]:
     """Draw a round: a line for each address, then what is wrong, then what the server says of its parts."""
     verdict = "healthy" if asked.is_healthy else "UNHEALTHY"
+    if asked.not_asked:
+        verdict += f" ({len(asked.watched) - asked.not_asked} of {len(asked.watched)} asked)"
     found = [f"{asked.at:%Y-%m-%d %H:%M:%S} UTC  {asked.url}  {verdict}", ""]
     found.append(f"{'':31} {'state':<5} {'time':>7} {'median':>7} {'worst':>7} {'ok':>5}  trend")
     found += [_line(watched, levels) for watched in asked.watched if watched.answer.state != State.UNKNOWN]
-    if left_out := sum(watched.answer.state == State.UNKNOWN for watched in asked.watched):
-        found += ["", f"{left_out} more take an API key; name one in SUTAZAI_MONITOR_KEY or SUTAZAI_MONITOR_KEY_FILE."]
+    if asked.not_asked:
+        how = "name one in SUTAZAI_MONITOR_KEY or SUTAZAI_MONITOR_KEY_FILE."
+        found += ["", f"{asked.not_asked} more take an API key; {how}"]
     if wrong := [watched for watched in asked.watched if watched.answer.state in {State.DOWN, State.DEGRADED}]:
         found += ["", *(f"{watched.endpoint.path}: {watched.answer.detail}" for watched in wrong)]
     if asked.parts:

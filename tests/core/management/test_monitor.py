@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def test_all_that_the_program_has_answers(program, tmp_path: Path):
     told = json.loads(ended.stdout)
     assert {item["path"]: item["detail"] for item in told["endpoints"] if item["http_status"] != 200} == {}
     assert (told["healthy"], told["url"], ended.returncode) == (True, program.url, 0)
+    assert told["not_asked"] == 0
     assert {"database", "broker", "workers"} <= {part["name"] for part in told["parts"]}
 
 
@@ -58,7 +60,7 @@ def test_it_draws_a_table_that_fits_80_columns_and_needs_no_terminal(program):
     assert ended.returncode == 0
     lines = ended.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "healthy" in lines[0]
+    assert re.search(r" healthy \(\d of \d\d asked\)$", lines[0])
     assert next(line for line in lines if line.startswith("/login")).split()[1] == "up"
     assert "SUTAZAI_MONITOR_KEY" in ended.stdout
     assert "\x1b" not in ended.stdout
