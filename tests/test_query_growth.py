@@ -1,11 +1,13 @@
-"""No page of the console and no address of the API asks the database more often because there are more rows.
+"""No page of the console, no address of the API and no list of the gateway asks more often because of more rows.
 
 Lists and addresses are found, not named: one that is added is held to it, and needs rows in `World.grow` first.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.http import HttpResponse
+from django.http import HttpResponseBase
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -31,9 +33,11 @@ from pytest_django import DjangoDbBlocker
 
 import sutazai.urls  # noqa: F401 - which discovers the console
 from agents.engine.submit import cancel
+from agents.gateway import listings
 from agents.models import AgentTask, ChatMessage, NodeModel
 from core import audit
 from core.access import api_keys
+from core.access.principal import Principal
 from core.models import Allowance, Backup, Device, HealthChange, Invitation, MaintenanceRun
 from core.net.breakers import Dependency
 from core.ops.alerts import handling
@@ -72,6 +76,9 @@ PAGES = [
     "console-cache",
     "console-playground",
 ]
+# Those whose pages list what belongs to them.
+DETAILS = ["agents.Agent", "agents.Node", "agents.ChatSession", "agents.AgentTask", "core.User", "core.Webhook"]
+GATEWAY = {listing.__name__: listing for listing in (listings.installed, listings.loaded)}
 PANEL = ["panel-dashboard", "panel-chat", "panel-settings", "panel-notifications"]
 
 
@@ -107,7 +114,7 @@ class World:
         Invitation.objects.create(token_hash=name, invited_by=stranger, expires_at=now)
         Device.objects.create(user=self.person, session_key=name, signed_in_at=now, last_seen_at=now)
         node = make_node(name=f"node-{name}", models=(f"model-{name}:latest",), is_down=True)
-        NodeModel.objects.create(node=self.node, name=f"other-{name}:latest")
+        NodeModel.objects.create(node=self.node, name=f"other-{name}:latest", is_loaded=True)
         Dependency(f"mail-{name}")._row()
         make_process()
         HealthChange.objects.create(part="broker", state="down", at=now - timedelta(days=1))
@@ -136,6 +143,12 @@ class World:
         SolarSchedule.objects.create(event="sunset", latitude=self._grown, longitude=len(name) + ord(name[-1]))
         PeriodicTask.objects.create(name=f"task {name}", task="core.run_maintenance", interval=interval)
 
+    def details(self, label: str) -> str:
+        """The console's page of the first of a model's rows."""
+        model = apps.get_model(label)
+        first = next(row for row in vars(self).values() if type(row) is model)
+        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[first.pk])
+
     def address(self, path: str) -> str:
         """Put the first of everything into a path of the document."""
         places = {
@@ -155,46 +168,48 @@ class World:
 class Asked:
     """An address, once with few rows and once with thrice as many. rows: how many more of the model there were."""
 
-    status: int
-    content: bytes
+    answer: Any
     few: list[str]
     many: list[str]
     rows: int = 0
 
 
-def _queries_of(client: Client, address: str) -> tuple[HttpResponse, list[str]]:
-    """What a request asks the database, when who asks is known and nothing else is remembered.
+def _queries_of(ask: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """What is answered, and asked of the database for it, when who asks is known and nothing else is remembered.
 
     The better of two tries: what is known is looked at anew every few seconds, which may be now.
     """
-    client.get(address)
+    ask()
     tries = []
     for _ in range(2):
         cache.clear()
         with CaptureQueriesContext(connection) as captured:
-            response = client.get(address)
+            answer = ask()
         tries.append([query["sql"] for query in captured])
-    return response, min(tries, key=len)
+    return answer, min(tries, key=len)
 
 
 def _ask_all() -> dict[str, Asked]:
     world = World()
     browser, program = world.browser, world.program
-    addresses = {page: (browser, reverse(page)) for page in [*PAGES, *PANEL]}
-    addresses |= {path: (program, world.address(path)) for path in PATHS}
+    questions: dict[str, Callable[[], Any]]
+    questions = {page: partial(browser.get, reverse(page)) for page in [*PAGES, *PANEL]}
+    questions |= {path: partial(program.get, world.address(path)) for path in PATHS}
+    questions |= {f"one {label}": partial(browser.get, world.details(label)) for label in DETAILS}
+    questions |= {name: partial(listing, Principal(world.person)) for name, listing in GATEWAY.items()}
     for label in LISTS:
         app, model = label.lower().split(".")
-        addresses[label] = browser, reverse(f"admin:{app}_{model}_changelist")
+        questions[label] = partial(browser.get, reverse(f"admin:{app}_{model}_changelist"))
     before = {label: apps.get_model(label)._default_manager.count() for label in LISTS}
     world.grow()
-    few = {name: _queries_of(*where)[1] for name, where in addresses.items()}
+    few = {name: _queries_of(ask)[1] for name, ask in questions.items()}
     world.grow()
     world.grow()
     rows = {label: apps.get_model(label)._default_manager.count() - before[label] for label in LISTS}
     found = {}
-    for name, where in addresses.items():
-        response, many = _queries_of(*where)
-        found[name] = Asked(response.status_code, response.content, few[name], many, rows.get(name, 0))
+    for name, ask in questions.items():
+        answer, many = _queries_of(ask)
+        found[name] = Asked(answer, few[name], many, rows.get(name, 0))
     return found
 
 
@@ -209,7 +224,8 @@ def asked(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> dict[str
 
 
 def check(asked: Asked) -> None:
-    assert asked.status == 200, asked.content[:300]
+    if isinstance(asked.answer, HttpResponseBase):
+        assert asked.answer.status_code == 200, getattr(asked.answer, "content", b"")[:300]
     assert len(asked.many) <= len(asked.few), "\n".join(asked.many)
 
 
@@ -227,3 +243,14 @@ def test_addresses_of_the_api(asked: dict[str, Asked], path: str) -> None:
 @pytest.mark.parametrize("page", [*PAGES, *PANEL])
 def test_pages_that_are_no_list(asked: dict[str, Asked], page: str) -> None:
     check(asked[page])
+
+
+@pytest.mark.parametrize("label", DETAILS)
+def test_pages_of_one_thing(asked: dict[str, Asked], label: str) -> None:
+    check(asked[f"one {label}"])
+
+
+@pytest.mark.parametrize("name", GATEWAY)
+def test_lists_of_the_gateway(asked: dict[str, Asked], name: str) -> None:
+    check(asked[name])
+    assert len(asked[name].answer) >= 9

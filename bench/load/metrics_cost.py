@@ -91,6 +91,7 @@ def _prometheus(server: Server) -> Iterator[None]:
 
 def cost_table(found: dict[bool, list[Measured]], rounds: int, seconds: float) -> str:
     with_, without = ([per_request(item) for item in found[is_counting]] for is_counting in (True, False))
+    invalid = [measured.verdict for rounds_ in found.values() for measured in rounds_ if not measured.is_valid]
     cost = 100 * (1 - statistics.median(without) / statistics.median(with_))
     every = f"metrics read every {SCRAPE_SECONDS:g} s"
     return report.table(
@@ -99,6 +100,7 @@ def cost_table(found: dict[bool, list[Measured]], rounds: int, seconds: float) -
             ("CPU of web for a request, with metrics", "", report.spread(with_, 2, " ms")),
             ("the same without", "", report.spread(without, 2, " ms")),
             ("share of throughput that metrics cost", f"{GOAL_PERCENT} %", f"{cost:.1f} %"),
+            ("rounds that were not valid", "0", "; ".join([f"{len(invalid)} of {2 * rounds}", *invalid])),
             ("settings", "", f"{rounds} rounds by turns of {seconds:g} s, {PER_SECOND:g} requests a second, {every}"),
         ],
     )

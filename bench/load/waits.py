@@ -72,11 +72,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was predicted of a case, by the command, and how long its tasks really waited, in seconds."""
+    """What was predicted of a case, by the command, and how long its tasks really waited, in seconds.
+
+    late: by how much later than drawn tasks were submitted.
+    """
 
     case: Case
     predicted: dict[str, Any]
     waits: Sequence[float]
+    late: Sequence[float]
 
 
 CASES = tuple(Case(times, utilisation) for times in TIMES for utilisation in UTILISATIONS)
@@ -109,35 +113,36 @@ def measure(cases: Sequence[Case], seconds: float) -> list[Compared]:
 
 
 def _compare(group: Group, case: Case, seconds: float) -> Compared:
-    came = asyncio.run(_run(group, case, seconds))
-    per_minute = 60 * came / seconds
+    late = asyncio.run(_run(group, case, seconds))
+    per_minute = 60 * len(late) / seconds
     told = json.loads(
         group.manage("capacity", "--json", "--model", case.model, "--per-minute", str(per_minute), "--hours", "1")
     )
     waits = json.loads(group.manage("shell", "--no-imports", "--command", _WAITS.format(model=case.model)))
-    compared = Compared(case, told["models"][0]["plan"], waits[int(BEGINNING * len(waits)) :])
-    say(f"{case.model}: {came} tasks, " + ", ".join(_cells(compared)))
+    compared = Compared(case, told["models"][0]["plan"], waits[int(BEGINNING * len(waits)) :], late)
+    say(f"{case.model}: {len(late)} tasks, " + ", ".join(_cells(compared)))
     return compared
 
 
-async def _run(group: Group, case: Case, seconds: float) -> int:
-    """Submit tasks whenever they are due, and wait until all have ended; returns how many came."""
+async def _run(group: Group, case: Case, seconds: float) -> list[float]:
+    """Submit tasks whenever they are due, and wait until all have ended; returns by how many seconds each was late."""
     client = Client(group.url, key=group.key)
     agent = case.model.partition(":")[0]
     version = {"model": case.model}
     made = await client.request("POST", "/api/v1/agents/", {"name": agent, "kind": "chat", "version": version})
     tasks.expect(made, 201)
     chance, draw = random.Random(SEED), TIMES[case.times]
-    due, began = 0.0, time.monotonic()
+    due, began, late = 0.0, time.monotonic(), list[float]()
     submitting: list[asyncio.Task[None]] = []
     while (due := due + chance.expovariate(case.per_second)) < seconds:
         await asyncio.sleep(max(0.0, began + due - time.monotonic()))
+        late.append(time.monotonic() - began - due)
         prompt = f"[[t1-f{1000 * draw(chance):.0f}]] question {len(submitting)}"
         submitting.append(asyncio.create_task(_submit(client, agent, prompt)))
     await asyncio.gather(*submitting)
     await _all_ended(client)
     client.close()
-    return len(submitting)
+    return late
 
 
 async def _submit(client: Client, agent: str, prompt: str) -> None:
@@ -163,7 +168,8 @@ def waits_table(compared: Sequence[Compared], seconds: float) -> str:
     rows = [(item.case.times, str(len(item.waits)), *_cells(item)) for item in compared]
     settings = (
         f"{SLOTS} slots; answers of {MEAN_SECONDS:g} s on average, exponential or lognormal (half the variance); "
-        f"{seconds:g} s for each line, of which the first tenth is left out."
+        f"{seconds:g} s for each line, of which the first tenth is left out. Tasks were sent "
+        f"{1000 * percentile([one for item in compared for one in item.late], 0.99):.1f} ms late (P99)."
     )
     return f"{report.table(head, rows)}\n\n{settings}"
 

@@ -1,5 +1,6 @@
 """The counts of a soak, on what clients may have met."""
 
+import asyncio
 import socketserver
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from bench.chaos.gateway.calls import Outcome
 from bench.chaos.verdict import Verdict
 from bench.soak import probe
+from bench.soak.__main__ import soak
 from bench.soak.faults import AFTER_SECONDS, Window
-from bench.soak.load import Read
+from bench.soak.load import TASKS, Read
 from bench.soak.memory import EVERY_SECONDS, SETTLED_SECONDS, Sample, slope_of
 from bench.soak.probe import Probe
 from bench.soak.verdict import NO_FAULT, SoakVerdict, judge
@@ -125,3 +128,17 @@ def test_probes_tell_that_nobody_answers() -> None:
 def test_only_whole_answers_of_success_count(answer: bytes, flaw: str) -> None:
     with answering(answer) as url:
         assert {one.flaw for one in probes_of(url)} == {flaw}
+
+
+@pytest.mark.chaos
+@pytest.mark.postgres
+@pytest.mark.redis
+@pytest.mark.rabbitmq
+def test_a_short_soak_holds_all_but_how_quickly_a_busy_machine_answers() -> None:
+    verdict, memory = asyncio.run(soak(40, seed=20))
+    assert {name: count for name, count in verdict.broken().items() if name != "probes failed"} == {}
+    assert verdict.tasks.accepted == 40 * TASKS
+    assert verdict.reads
+    assert verdict.calls[Outcome.ANSWERED]
+    assert sum(not one.flaw for one in verdict.probes) > len(verdict.probes) / 2
+    assert memory.most() > 0
