@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import CharField, Count, Min, Q, Sum
 from django.db.models.functions import Cast, Coalesce, Left
 from django.urls import reverse
@@ -30,7 +31,6 @@ WINDOW = timedelta(hours=1)
 RECENT = timedelta(minutes=15)  # failures of so long ago still count as a problem of now
 UNCLAIMED_SECONDS = 15  # a living worker takes a grant within a second
 STUCK_SECONDS = 30  # a task that waits so long beside a free slot
-LONG_WAIT_SECONDS = 300
 LATENCY_SAMPLE = 1000  # answers; more change the percentiles little and cost much
 MAX_NODES = 50
 
@@ -171,7 +171,7 @@ def _queue_problem(queue: _Queue, places: Sequence[NodeModel], free: int, now: d
             url=_list_url(status__exact="queued"),
             action="Show them",
         )
-    if waited > LONG_WAIT_SECONDS:
+    if waited > settings.QUEUE_WAIT_TARGET_SECONDS:
         why = "All slots are busy. More slots or another node with this model would shorten the queue."
         return Problem("warning", f"Waiting long: {tasks_wait}", why, since=since, url=url, action=action)
     return None

@@ -205,7 +205,7 @@ def test_many_rows_cost_no_more_queries(console: Client, operator: User, django_
     for number in range(10):
         make_node(models=(f"model-{number}:latest",))
 
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(26):
         assert figures(console)["Finished"] == "101"
 
 
