@@ -1,5 +1,6 @@
 """Mistakes in the settings that would be noticed too late. `manage.py check` runs them, and so does every `up`."""
 
+import os
 from ipaddress import ip_address
 from typing import Any
 
@@ -64,6 +65,15 @@ def tracing_can_be_done(**_: Any) -> list[CheckMessage]:
         return []
     message = "OTEL_EXPORTER_OTLP_ENDPOINT is set, and the packages that send traces are not installed."
     return [checks.Warning(message, hint=f"{tracing.INSTALL}; or unset it.", id="sutazai.W003")]
+
+
+@register(TAG)
+def traces_go_over_http(**_: Any) -> list[CheckMessage]:
+    protocols = {os.environ.get(name, "") for name in tracing.PROTOCOLS}
+    if not tracing.is_wanted() or protocols <= {"", tracing.PROTOCOL}:
+        return []
+    hint = f"Set it to {tracing.PROTOCOL}, and the endpoint to the collector's port for HTTP, such as 4318."
+    return [checks.Warning("OTEL_EXPORTER_OTLP_PROTOCOL names one that is not spoken.", hint=hint, id="sutazai.W005")]
 
 
 @register(TAG)

@@ -24,6 +24,8 @@ Attributes = Mapping[str, Any]
 # Of W3C's Trace Context, in the spelling of ASGI. https://www.w3.org/TR/trace-context
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 MAX_TRACESTATE = 512  # characters that all must pass on; more is dropped
+PROTOCOL = "http/protobuf"
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 INSTALL = "python3 bin/environment.py requirements.txt requirements/tracing.txt"
 
 

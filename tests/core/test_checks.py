@@ -92,3 +92,12 @@ def test_traces_that_cannot_be_sent_are_told_and_stop_nothing(monkeypatch) -> No
     assert found() == ["sutazai.W003"]
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert found() == []
+
+
+@pytest.mark.parametrize(("protocol", "expected"), [("grpc", ["sutazai.W005"]), ("http/protobuf", []), ("", [])])
+def test_traces_that_are_to_go_by_another_protocol_are_told(monkeypatch, protocol, expected) -> None:
+    monkeypatch.setattr("core.tracing.is_installed", lambda: True)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol)
+    assert found() == []
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    assert found() == expected
