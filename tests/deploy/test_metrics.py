@@ -22,7 +22,7 @@ from tests.services import SERVICE_VARIABLES
 BOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 # No metrics of ours, but Prometheus's own: what fires, and who could be read.
 PROMETHEUS = {"ALERTS", "up"}
-FUNCTIONS = {"by", "count", "histogram_quantile", "max", "or", "rate", "sum", "topk", "vector"}
+FUNCTIONS = {"by", "count", "histogram_quantile", "increase", "max", "or", "rate", "sum", "topk", "vector"}
 SAMPLES = ("_total", "_bucket", "_count", "_sum", "")
 
 
