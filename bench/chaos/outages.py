@@ -91,7 +91,7 @@ async def lock_database(scene: TaskScene) -> None:
     reader = await Reader.of(scene)
     database = scene.group.data_dir / "db.sqlite3"
     held = asyncio.to_thread(machine.hold_lock, database, scene.scale.lock_seconds)
-    await _while_submissions_arrive(scene, scene.while_watching(reader.look, held))
+    await _while_submissions_arrive(scene, scene.while_watching(reader.look, held), keeps_coming=True)
     await _until_accepting(scene, SERVING_SECONDS)
     _expect_refusals(scene, {503})
     if scene.load.longest_refusal > max(LOCK_WAIT_SECONDS + WAY_SECONDS, scene.scale.late_seconds):
@@ -151,8 +151,10 @@ async def move_clock(scene: TaskScene) -> None:
 async def set_clock(scene: TaskScene) -> None:
     """Set the clock of every process two hours ahead, two hours back, and right again."""
     await _while_moving(scene, machine.Clock.of(scene.group.environment))
-    if "The clock was set by" not in scene.group.log.read_text(errors="replace"):
-        scene.blame("missed", "nobody noticed that the clock was set")
+    lines = scene.group.log.read_text(errors="replace").splitlines()
+    noticed = {line.split(maxsplit=1)[0] for line in lines if "The clock was set by" in line}
+    for program in {"web", "worker"} - noticed:
+        scene.blame("missed", f"{program} did not notice that the clock was set")
 
 
 async def _while_moving(scene: TaskScene, clock: machine.Clock) -> None:

@@ -13,17 +13,26 @@ import time_machine
 LOOK_SECONDS = 0.02
 
 
-def follow(offset: Path, clock: time_machine.Traveller, ahead: float) -> None:
-    """Move this process's time of day whenever the file says something else."""
-    while True:
-        wanted = float(offset.read_text())
-        if wanted != ahead:
-            clock.shift(wanted - ahead)
-            ahead = wanted
-        time.sleep(LOOK_SECONDS)
+class MovedClock:
+    """This process's time of day, and the thread that moves it whenever the file says something else."""
+
+    def __init__(self, offset: Path) -> None:
+        self._offset = offset
+        self._ahead = float(offset.read_text())
+        self._clock = time_machine.travel(time.time() + self._ahead, tick=True).start()
+
+    def keep(self) -> None:
+        threading.Thread(target=self._follow, name="moved-clock", daemon=True).start()
+
+    def _follow(self) -> None:
+        while True:
+            wanted = float(self._offset.read_text())
+            if wanted != self._ahead:
+                self._clock.shift(wanted - self._ahead)
+                self._ahead = wanted
+            time.sleep(LOOK_SECONDS)
 
 
-_offset = Path(os.environ["BENCH_CLOCK_OFFSET"])
-_ahead = float(_offset.read_text())
-_clock = time_machine.travel(time.time() + _ahead, tick=True).start()
-threading.Thread(target=follow, args=[_offset, _clock, _ahead], name="moved-clock", daemon=True).start()
+_clock = MovedClock(Path(os.environ["BENCH_CLOCK_OFFSET"]))
+_clock.keep()
+os.register_at_fork(after_in_child=_clock.keep)  # a fork has its parent's time, but none of its threads
