@@ -6,6 +6,9 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django_celery_beat.admin import ClockedScheduleAdmin as BeatClockedScheduleAdmin
 from django_celery_beat.admin import CrontabScheduleAdmin as BeatCrontabScheduleAdmin
 from django_celery_beat.admin import PeriodicTaskAdmin as BeatPeriodicTaskAdmin
@@ -25,6 +28,11 @@ from core.admin.base import report
 from core.formats import moment
 from core.ops import schedules
 
+OWN_FIELDSETS = (
+    (None, {"fields": ("name", "description", "enabled", "last_run", "runs")}),
+    ("When", {"fields": ("interval", "crontab", "crontab_translation", "start_time")}),
+    ("By the sun, or once", {"fields": ("solar", "clocked", "one_off"), "classes": ("collapse",)}),
+)
 SHARED = "Several schedules use it, so it cannot be changed here. Choose another one in yours, or add one there."
 
 for _model in (PeriodicTask, IntervalSchedule, CrontabSchedule, ClockedSchedule, SolarSchedule):
@@ -42,6 +50,33 @@ class ConsolePeriodicTaskForm(PeriodicTaskForm):
         self.fields["regtask"].widget = ConsoleTaskSelectWidget()
 
 
+class OwnScheduleForm(forms.ModelForm):
+    """When housekeeping does one of its jobs. Which job that is, and with what arguments, is not for people to set."""
+
+    class Meta:
+        model = PeriodicTask
+        fields = ("description", "enabled", "interval", "crontab", "start_time", "solar", "clocked", "one_off")
+        widgets: ClassVar[dict[str, forms.Widget]] = {"description": UnfoldAdminTextInputWidget()}
+        labels: ClassVar[dict[str, str]] = {
+            "interval": "Interval",
+            "crontab": "Times (crontab)",
+            "start_time": "Not before",
+            "solar": "Position of the sun",
+            "clocked": "One moment",
+            "one_off": "Only once",
+        }
+        help_texts: ClassVar[dict[str, str]] = {
+            "description": "",
+            "enabled": "",
+            "interval": "Choose this, or times of the day or the week below, not both.",
+            "crontab": "",
+            "start_time": "Empty: at once.",
+            "solar": "Instead of an interval.",
+            "clocked": "Instead of an interval.",
+            "one_off": "It disables itself afterwards.",
+        }
+
+
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     list_display = ("name", "enabled", "scheduler", "last_run", "total_run_count", "description")
@@ -55,14 +90,33 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     form: ClassVar[type[forms.ModelForm]] = ConsolePeriodicTaskForm
     actions = ("enable_selected", "disable_selected")
 
+    def get_fieldsets(self, request: HttpRequest, obj: PeriodicTask | None = None) -> Any:
+        return OWN_FIELDSETS if _is_own(obj) else super().get_fieldsets(request, obj)
+
+    def get_form(
+        self, request: HttpRequest, obj: PeriodicTask | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form = OwnScheduleForm if _is_own(obj) else self.form
+        return super().get_form(request, obj, change, form=form, **kwargs)
+
     def get_readonly_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> tuple[str, ...]:
         """Under another name, a schedule of housekeeping would be made a second time at the next start."""
-        fixed = ("name",) if obj is not None and schedules.is_own(obj.name) else ()
+        fixed = ("name", "last_run", "runs") if _is_own(obj) else ()
         return (*super().get_readonly_fields(request, obj), *fixed)
+
+    def save_model(self, request: HttpRequest, obj: PeriodicTask, form: Any, change: bool) -> None:
+        if _is_own(obj):
+            schedules.drop_late_messages(obj)
+        super().save_model(request, obj, form, change)
 
     @admin.display(description="Last run", ordering="last_run_at")
     def last_run(self, task: PeriodicTask) -> str:
         return moment(task.last_run_at)
+
+    @admin.display(description="What it did")
+    def runs(self, task: PeriodicTask) -> SafeString:
+        page = reverse("admin:core_maintenancerun_changelist")
+        return format_html('<a href="{}?job={}">Its runs</a>', page, schedules.job_of(task))
 
     @admin.action(description="Enable selected schedules", permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
@@ -71,6 +125,10 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     @admin.action(description="Disable selected schedules", permissions=["change"])
     def disable_selected(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
         _switch(request, queryset, is_enabled=False, verb="Disabled", why_skipped="disabled already.")
+
+
+def _is_own(task: PeriodicTask | None) -> bool:
+    return task is not None and schedules.is_own(task.name)
 
 
 def _switch(

@@ -22,6 +22,17 @@ def is_own(name: str) -> bool:
     return name in map(name_of, settings.MAINTENANCE_SCHEDULES)
 
 
+def job_of(schedule: PeriodicTask) -> str:
+    """Return the name of the maintenance job that an own schedule runs."""
+    return str(schedule.name).removeprefix(name_of(""))
+
+
+def drop_late_messages(schedule: PeriodicTask) -> None:
+    """Have its messages expire before the next one comes, as its interval now is; who calls saves it."""
+    if schedule.interval is not None:
+        schedule.expire_seconds = _expire_seconds(int(schedule.interval.schedule.run_every.total_seconds()))
+
+
 def ensure() -> list[str]:
     """Make the schedules that are missing; returns the names of their jobs.
 
@@ -49,10 +60,14 @@ def _create(name: str, every: timedelta) -> None:
             "task": maintenance.TASK,
             "args": json.dumps([name]),
             "interval": _interval(seconds),
-            "expire_seconds": seconds - EXPIRES_BEFORE_NEXT_SECONDS,
+            "expire_seconds": _expire_seconds(seconds),
             "description": titles[name],
         },
     )
+
+
+def _expire_seconds(every: int) -> int:
+    return max(1, every - EXPIRES_BEFORE_NEXT_SECONDS)
 
 
 def _interval(seconds: int) -> IntervalSchedule:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from core import formats
 from core.access import api_keys
@@ -299,21 +299,47 @@ def test_a_schedule_can_be_edited(console: Client, schedule: PeriodicTask) -> No
     assert (schedule.name, schedule.description) == ("tidy often", "Edited.")
 
 
-def test_housekeepings_own_schedules_keep_their_names(console: Client) -> None:
-    """By which they are known at the next start, when a renamed one would be made a second time."""
+@pytest.fixture
+def own(db: None) -> PeriodicTask:
     schedules.ensure()
-    count = PeriodicTask.objects.count()
-    own = PeriodicTask.objects.get(name="maintenance: refresh_models")
-    page = reverse("admin:django_celery_beat_periodictask_change", args=[own.pk])
-    fields = {"task": own.task, "args": own.args, "kwargs": own.kwargs, "interval": own.interval_id, "headers": "{}"}
+    return PeriodicTask.objects.get(name="maintenance: refresh_models")
 
-    response = console.post(page, {**fields, "name": "mine", "description": "Edited."})
+
+def test_of_housekeepings_own_schedules_people_choose_when_and_not_what(console: Client, own: PeriodicTask) -> None:
+    """By their names they are known at the next start, when a renamed one would be made a second time."""
+    count = PeriodicTask.objects.count()
+    hours = IntervalSchedule.objects.create(every=2, period="hours")
+    page = reverse("admin:django_celery_beat_periodictask_change", args=[own.pk])
+    other = {"name": "mine", "task": "other", "args": "[1]"}
+
+    response = console.post(page, {**other, "interval": hours.pk, "description": "Edited.", "enabled": "on"})
 
     assert response.status_code == 302, response.context and response.context["errors"]
+    before = (own.name, own.task, own.args)
     own.refresh_from_db()
-    assert (own.name, own.description) == ("maintenance: refresh_models", "Edited.")
+    assert (own.name, own.task, own.args) == before
+    assert (own.description, own.interval, own.enabled) == ("Edited.", hours, True)
+    assert own.expire_seconds == 2 * 3600 - schedules.EXPIRES_BEFORE_NEXT_SECONDS
     schedules.ensure()
     assert PeriodicTask.objects.count() == count
+
+
+def test_a_schedule_of_two_kinds_or_of_none_is_refused(console: Client, own: PeriodicTask) -> None:
+    crontab = CrontabSchedule.objects.create(minute="0", hour="4")
+    page = reverse("admin:django_celery_beat_periodictask_change", args=[own.pk])
+    for chosen in ({"interval": own.interval_id, "crontab": crontab.pk}, {}):
+        response = console.post(page, {**chosen, "enabled": "on"})
+        assert response.status_code == 200
+        assert "must be set" in response.text
+
+
+def test_an_own_schedule_leads_to_what_it_did(console: Client, own: PeriodicTask) -> None:
+    run = maintenance.run("refresh_models", trigger=MaintenanceRun.Trigger.SCHEDULE)
+    assert run is not None
+    page = console.get(reverse("admin:django_celery_beat_periodictask_change", args=[own.pk])).text
+    runs = reverse("admin:core_maintenancerun_changelist") + "?job=refresh_models"
+    assert runs in page
+    assert reverse("admin:core_maintenancerun_change", args=[run.pk]) in console.get(runs).text
 
 
 def test_an_interval_that_several_schedules_use_is_not_edited(console: Client, schedule: PeriodicTask) -> None:
