@@ -10,7 +10,7 @@ import psutil
 
 from bench import tasks
 from bench.chaos.load import Load
-from bench.chaos.scene import Fault, Scene
+from bench.chaos.scene import REMEMBERED_SECONDS, Fault, Scene
 from bench.client import Client
 from tests.ollama_server import OllamaTestProcess
 
@@ -142,6 +142,7 @@ async def _set_gap_timeout(scene: TaskScene) -> None:
     change = {"gap_timeout_seconds": scene.scale.gap_seconds}
     tasks.expect(await client.request("PATCH", f"/api/v1/nodes/{node['id']}/", change), 200)
     client.close()
+    await asyncio.sleep(REMEMBERED_SECONDS)
 
 
 async def stop_worker(scene: TaskScene) -> None:

@@ -17,6 +17,8 @@ from tests.services import Services
 
 RECOVERY_SECONDS = 60
 POLL_SECONDS = 0.02
+# How long processes may go by what nodes were like, and a little more; nothing tells when they know better.
+REMEMBERED_SECONDS = 1.2
 WATCH_SECONDS = 0.25  # between two looks at what must go on
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench import tasks
 from bench.chaos.gateway.calls import Call, Callers, Outcome
 from bench.chaos.gateway.wire import WIRES, Wire
-from bench.chaos.scene import RECOVERY_SECONDS, Scene
+from bench.chaos.scene import RECOVERY_SECONDS, REMEMBERED_SECONDS, Scene
 from tests.ollama_server import OllamaTestProcess
 from tests.program import ProgramError
 
@@ -21,8 +21,6 @@ PACES = {"t16": 40, "t20-d100": 40, "f500-t8": 20}
 MODEL_PATHS = ("/api/chat", "/api/generate")
 POLL_SECONDS = 0.25
 SIGN_IN_PATH = "/login"
-# How long processes remember what nodes were like; a little more.
-REMEMBERED_SECONDS = 1.2
 
 
 @dataclass(kw_only=True)
