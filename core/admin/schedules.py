@@ -29,7 +29,7 @@ from core.formats import moment
 from core.ops import schedules
 
 OWN_FIELDSETS = (
-    (None, {"fields": ("name", "description", "enabled", "last_run", "runs")}),
+    (None, {"fields": ("job", "description", "enabled", "last_run", "runs")}),
     ("When", {"fields": ("interval", "crontab", "crontab_translation", "start_time")}),
     ("By the sun, or once", {"fields": ("solar", "clocked", "one_off"), "classes": ("collapse",)}),
 )
@@ -83,9 +83,7 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     list_filter = ("enabled", "task")
     list_select_related = ("interval", "crontab", "solar", "clocked")
     date_hierarchy = None
-    empty_hint = (
-        "A schedule has the worker do something by itself. Housekeeping's own are made again at the next start."
-    )
+    empty_hint = "A schedule has the worker do something by itself. Housekeeping's own are made at the next start."
 
     form: ClassVar[type[forms.ModelForm]] = ConsolePeriodicTaskForm
     actions = ("enable_selected", "disable_selected")
@@ -101,8 +99,12 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> tuple[str, ...]:
         """Under another name, a schedule of housekeeping would be made a second time at the next start."""
-        fixed = ("name", "last_run", "runs") if _is_own(obj) else ()
+        fixed = ("job", "last_run", "runs") if _is_own(obj) else ()
         return (*super().get_readonly_fields(request, obj), *fixed)
+
+    def has_delete_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
+        """An own schedule would be made again at the next start; it is disabled instead."""
+        return super().has_delete_permission(request, obj) and not _is_own(obj)
 
     def save_model(self, request: HttpRequest, obj: PeriodicTask, form: Any, change: bool) -> None:
         if _is_own(obj):
@@ -113,10 +115,18 @@ class PeriodicTaskAdmin(BeatPeriodicTaskAdmin, AuditedAdmin):
     def last_run(self, task: PeriodicTask) -> str:
         return moment(task.last_run_at)
 
+    @admin.display(description="In words")
+    def crontab_translation(self, task: PeriodicTask) -> str:
+        return str(super().crontab_translation(task))
+
+    @admin.display(description="Job")
+    def job(self, task: PeriodicTask) -> str:
+        return schedules.job_of(task)
+
     @admin.display(description="What it did")
     def runs(self, task: PeriodicTask) -> SafeString:
         page = reverse("admin:core_maintenancerun_changelist")
-        return format_html('<a href="{}?job={}">Its runs</a>', page, schedules.job_of(task))
+        return format_html('<a class="c-link" href="{}?job={}">Its runs</a>', page, schedules.job_of(task))
 
     @admin.action(description="Enable selected schedules", permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:

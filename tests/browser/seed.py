@@ -17,8 +17,9 @@ from agents.engine.receipt import receipt  # noqa: E402
 from agents.models import Agent, AgentTask, Node, NodeModel, TaskEvent  # noqa: E402
 from core import cache  # noqa: E402
 from core.cache import upkeep  # noqa: E402
-from core.models import CircuitBreaker, User, WebhookDelivery, uuid7  # noqa: E402
+from core.models import CircuitBreaker, MaintenanceRun, User, WebhookDelivery, uuid7  # noqa: E402
 from core.net import breakers  # noqa: E402
+from core.ops.jobs.backup import BACK_UP  # noqa: E402
 from tests.factories import make_alert, make_delivery, make_webhook  # noqa: E402
 
 TASKS = 900
@@ -65,6 +66,7 @@ def main() -> None:
     breakers.failed(down.breaker_id, f"connect-failed: {down.status_reason}", is_certain=True)
     CircuitBreaker.objects.filter(pk=down.breaker_id).update(opened_at=down.status_since)
     make_alert("NodeLost", labels={"node": down.name})
+    _failed_backup(now)
 
 
 def _ago(chance: random.Random) -> timedelta:
@@ -128,6 +130,18 @@ def _webhooks(now: datetime) -> None:
     gave_up = {"status": WebhookDelivery.Status.FAILED, "next_try_at": None, "attempts": 30}
     make_delivery(fails, "Alert: The disk is nearly full", **gave_up, **tried)
     make_delivery(fails, "Alert: The node gpu2 is lost", attempts=6, next_try_at=now + timedelta(minutes=21), **tried)
+
+
+def _failed_backup(now: datetime) -> None:
+    began = now - timedelta(minutes=41)
+    MaintenanceRun.objects.create(
+        job=BACK_UP,
+        trigger=MaintenanceRun.Trigger.SCHEDULE,
+        status=MaintenanceRun.Status.FAILED,
+        started_at=began,
+        finished_at=began + timedelta(seconds=4),
+        error="OSError: [Errno 28] No space left on device: '/mnt/backups/sutazai-20261122.tar.part'",
+    )
 
 
 def _task(chance: random.Random, owner: User, agent: Agent, place: NodeModel, created_at: datetime) -> AgentTask:

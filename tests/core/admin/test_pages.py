@@ -324,6 +324,14 @@ def test_of_housekeepings_own_schedules_people_choose_when_and_not_what(console:
     assert PeriodicTask.objects.count() == count
 
 
+def test_housekeepings_own_schedules_are_disabled_and_not_deleted(console: Client, own: PeriodicTask) -> None:
+    page = reverse("admin:django_celery_beat_periodictask_delete", args=[own.pk])
+    assert console.post(page, {"post": "yes"}).status_code == 403
+    selected = {"action": "delete_selected", "_selected_action": [own.pk], "post": "yes"}
+    console.post(reverse("admin:django_celery_beat_periodictask_changelist"), selected)
+    assert PeriodicTask.objects.filter(pk=own.pk).exists()
+
+
 def test_a_schedule_of_two_kinds_or_of_none_is_refused(console: Client, own: PeriodicTask) -> None:
     crontab = CrontabSchedule.objects.create(minute="0", hour="4")
     page = reverse("admin:django_celery_beat_periodictask_change", args=[own.pk])
