@@ -118,8 +118,8 @@ class Found:
 
 
 def default_web_processes() -> int:
-    """A core for each, but for one that worker, database and others share."""
-    return max(1, (os.cpu_count() or 1) - 1)
+    """A core for each: worker, database and model together take less than half of one."""
+    return os.cpu_count() or 1
 
 
 @contextmanager

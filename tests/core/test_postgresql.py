@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from psycopg_pool import PoolTimeout
 
+from core.models import User
 from core.postgresql import absence, base, pool
 from core.postgresql.absence import Absence
 from tests.services.server import free_port
@@ -61,6 +62,21 @@ def test_a_connection_that_was_used_a_moment_ago_is_not_checked(monkeypatch: pyt
         _backend_id()
         connection.close()
     assert checked == []
+
+
+def test_a_statement_that_comes_again_is_parsed_and_planned_once() -> None:
+    def sent() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT sum(generic_plans + custom_plans) FROM pg_prepared_statements WHERE statement ~ 'username'"
+            )
+            return int(cursor.fetchone()[0] or 0)
+
+    threshold = connection.settings_dict["OPTIONS"]["prepare_threshold"]
+    with transaction.atomic():  # on one connection
+        for number in range(threshold + 3):  # other values make no other statement
+            assert not User.objects.filter(username=f"nobody-{number}").exists()
+        assert sent() == 3
 
 
 @pytest.mark.parametrize(
